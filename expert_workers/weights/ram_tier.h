@@ -1,0 +1,78 @@
+// Weights in host memory under a byte budget (disk -> RAM). A lease pins a
+// model's units; units nobody leases are evicted when room is needed.
+//
+// Threads: all methods may run concurrently.
+// Lifetime: a ModelLease may outlive nothing but its RamTier.
+#ifndef CONCLAVE_EXPERT_WORKERS_WEIGHTS_RAM_TIER_H_
+#define CONCLAVE_EXPERT_WORKERS_WEIGHTS_RAM_TIER_H_
+
+#include <absl/time/time.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "expert_workers/weights/weight_store.h"
+#include "kernels/packed_matrix.h"
+
+namespace conclave::weights {
+
+// The right to use a model's weights; they stay where they are until the lease
+// is destroyed.
+class ModelLease {
+ public:
+  virtual ~ModelLease() = default;
+  virtual const ModelManifest& manifest() const = 0;
+  // The matrix called `name`; NOT_FOUND when the model has none. The view is
+  // valid for the lease's lifetime.
+  virtual absl::StatusOr<kernels::PackedMatrix> Matrix(
+      std::string_view name) const = 0;
+  // The fp32 vector called `name`.
+  virtual absl::StatusOr<std::span<const float>> Vector(
+      std::string_view name) const = 0;
+  virtual bool Has(std::string_view name) const = 0;
+};
+
+struct ResidentModel {
+  std::string version;
+  int64_t resident_bytes = 0;
+  int64_t total_bytes = 0;
+  int num_leases = 0;
+};
+
+struct RamTierStats {
+  int64_t budget_bytes = 0;
+  int64_t resident_bytes = 0;
+  int64_t leased_bytes = 0;
+  int64_t loads = 0;      // units read from disk
+  int64_t evictions = 0;  // units dropped
+  int64_t load_nanos = 0;
+  std::vector<ResidentModel> models;
+};
+
+class RamTier {
+ public:
+  static std::unique_ptr<RamTier> Create(WeightStore* store,
+                                         int64_t budget_bytes);
+  virtual ~RamTier() = default;
+
+  // Loads what is missing (evicting the least recently used unleased units)
+  // and pins it all. Waits until `deadline` for other leases to end.
+  //   RESOURCE_EXHAUSTED  the model alone exceeds the budget: both numbers
+  //   DEADLINE_EXCEEDED   leases of other models did not end in time
+  //   DATA_LOSS           a unit is corrupt: it is quarantined and named
+  virtual absl::StatusOr<std::unique_ptr<ModelLease>> Acquire(
+      std::shared_ptr<const ModelManifest> manifest, absl::Time deadline) = 0;
+
+  // Drops a model's unleased units now.
+  virtual void Evict(std::string_view version) = 0;
+  virtual RamTierStats Stats() const = 0;
+};
+
+}  // namespace conclave::weights
+
+#endif  // CONCLAVE_EXPERT_WORKERS_WEIGHTS_RAM_TIER_H_

@@ -1,0 +1,125 @@
+// One model, running: continuous batching over a paged KV cache.
+//
+// A request enters with token ids and leaves as events, delivered in order on
+// the engine's own thread; a sink must not block. Same request, same bits,
+// whatever runs beside it.
+//
+//   Submit -> waiting -> prefill (in chunks) -> decode -> finished
+//                 \________ Cancel, deadline ________/
+//
+// Threads: all methods may run concurrently.
+#ifndef CONCLAVE_EXPERT_WORKERS_ENGINE_ENGINE_H_
+#define CONCLAVE_EXPERT_WORKERS_ENGINE_ENGINE_H_
+
+#include <absl/time/time.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "expert_workers/engine/compute.h"
+#include "expert_workers/engine/sampling_params.h"
+#include "expert_workers/tokenizer/tokenizer.h"
+#include "expert_workers/weights/ram_tier.h"
+
+namespace conclave::engine {
+
+struct EngineRequest {
+  std::string request_id;
+  std::string tenant;
+  std::vector<int32_t> prompt;  // not empty; ids below vocab_size
+  SamplingParams sampling;
+  absl::Time deadline = absl::InfiniteFuture();
+};
+
+struct TokenLogprob {
+  int32_t token = 0;
+  float logprob = 0;
+};
+
+// One generated (or, for prompt_logprobs, one prompt) token.
+struct TokenEvent {
+  int32_t token = 0;
+  float logprob = 0;                // set when logprobs were asked for
+  std::vector<TokenLogprob> top;    // best first; `logprobs` of them
+};
+
+enum class FinishReason : uint8_t {
+  kNone,
+  kStop,       // end-of-turn token or stop string
+  kLength,     // max_tokens or context
+  kCancelled,  // Cancel()
+  kError,      // status says what
+};
+
+// What happened to one of a request's n answers.
+struct EngineEvent {
+  int32_t index = 0;   // which answer, [0, n)
+  // New text, whole UTF-8 characters, never part of a stop string.
+  std::string text;
+  std::vector<TokenEvent> tokens;         // generated since the last event
+  std::vector<TokenEvent> prompt_tokens;  // first event, if asked for
+  FinishReason finish = FinishReason::kNone;
+  absl::Status status;      // not OK only with kError
+  int64_t prompt_token_count = 0;
+  int64_t cached_token_count = 0;
+  int64_t output_token_count = 0;  // of this answer so far
+};
+
+// Called in order; after every answer has finished, never again.
+using EventSink = std::function<void(const EngineEvent&)>;
+
+struct EngineOptions {
+  int64_t kv_budget_bytes = int64_t{512} << 20;
+  int32_t max_batch = 16;          // sequences running together
+  int64_t max_context = 0;         // 0: the model's own
+  int32_t prefill_chunk = 256;     // prompt tokens per step
+  int32_t max_waiting = 256;       // further requests get RESOURCE_EXHAUSTED
+  bool reference_path = false;     // the fp32 oracle, slow
+};
+
+struct EngineStats {
+  int64_t running = 0;
+  int64_t waiting = 0;
+  int64_t kv_pages_used = 0;
+  int64_t kv_pages_total = 0;
+  int64_t prompt_tokens = 0;      // counters since start
+  int64_t generated_tokens = 0;
+  int64_t finished_requests = 0;
+  int64_t cancelled_requests = 0;
+};
+
+class Engine {
+ public:
+  // Takes the lease: the weights stay while the engine lives. `compute` is
+  // shared by all engines of the process and outlives them.
+  //   UNIMPLEMENTED  no family runs this architecture
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(
+      std::unique_ptr<weights::ModelLease> lease,
+      std::shared_ptr<const Tokenizer> tokenizer, Compute* compute,
+      EngineOptions options);
+  // Cancels what runs, delivers the last events, joins.
+  virtual ~Engine() = default;
+
+  // Returns a ticket for Cancel.
+  //   INVALID_ARGUMENT    a parameter; or prompt (+ max_tokens) longer than
+  //                       the context: "context_length_exceeded: ..." with
+  //                       both numbers
+  //   RESOURCE_EXHAUSTED  the queue is full, or the KV budget cannot hold the
+  //                       request even alone; with the arithmetic
+  virtual absl::StatusOr<uint64_t> Submit(EngineRequest request,
+                                          EventSink sink) = 0;
+  // The request's answers finish with kCancelled at the next step. Unknown
+  // tickets are ignored: the request may just have ended.
+  virtual void Cancel(uint64_t ticket) = 0;
+
+  virtual EngineStats Stats() const = 0;
+  virtual int64_t max_context() const = 0;
+};
+
+}  // namespace conclave::engine
+
+#endif  // CONCLAVE_EXPERT_WORKERS_ENGINE_ENGINE_H_

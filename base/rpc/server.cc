@@ -1,0 +1,90 @@
+#include "base/rpc/server.h"
+
+#include <grpcpp/create_channel.h>
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+
+namespace conclave::rpc {
+namespace {
+
+grpc::ChannelArguments ClientArguments() {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  arguments.SetMaxSendMessageSize(kMaxMessageBytes);
+  // A worker that restarts is found again within a second.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  return arguments;
+}
+
+class GrpcServer final : public Server {
+ public:
+  absl::Status Build(const std::string& address,
+                     const std::vector<grpc::Service*>& services) {
+    static const bool plugins = [] {
+      grpc::EnableDefaultHealthCheckService(true);
+      grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+      return true;
+    }();
+    (void)plugins;
+    grpc::ServerBuilder builder;
+    builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+    builder.SetMaxSendMessageSize(kMaxMessageBytes);
+    // Without this a second server could take the same port unnoticed.
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 1024);
+    if (!address.empty()) {
+      builder.AddListeningPort(address, grpc::InsecureServerCredentials(),
+                               &port_);
+    }
+    for (grpc::Service* service : services) builder.RegisterService(service);
+    server_ = builder.BuildAndStart();
+    if (server_ == nullptr || (!address.empty() && port_ == 0)) {
+      return Unavailable(
+          "cannot listen on {}: the port is taken or the address is not this "
+          "machine's; stop the other process or choose another with --grpc "
+          "HOST:PORT",
+          address);
+    }
+    return absl::OkStatus();
+  }
+
+  ~GrpcServer() override {
+    if (server_ != nullptr) Shutdown(absl::Now());
+  }
+
+  std::shared_ptr<grpc::Channel> InProcessChannel() override {
+    return server_->InProcessChannel(ClientArguments());
+  }
+  int port() const override { return port_; }
+  void SetServing(bool serving) override {
+    if (auto* health = server_->GetHealthCheckService()) {
+      health->SetServingStatus(serving);
+    }
+  }
+  void Shutdown(absl::Time deadline) override {
+    server_->Shutdown(absl::ToChronoTime(deadline));
+    server_->Wait();
+  }
+
+ private:
+  std::unique_ptr<grpc::Server> server_;
+  int port_ = 0;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(
+    const std::string& address, const std::vector<grpc::Service*>& services) {
+  auto server = std::make_unique<GrpcServer>();
+  RETURN_IF_ERROR(server->Build(address, services));
+  return std::unique_ptr<Server>(std::move(server));
+}
+
+std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(),
+                                   ClientArguments());
+}
+
+}  // namespace conclave::rpc

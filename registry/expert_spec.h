@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -69,10 +70,12 @@ struct WorkerRecord {
   friend bool operator==(const WorkerRecord&, const WorkerRecord&) = default;
 };
 
-// The whole state at one revision; immutable once published.
+// The whole state at one revision; immutable once published. Experts are
+// shared between snapshots (never null), so that a change copies pointers and
+// not everyone's samples.
 struct Snapshot {
   uint64_t revision = 0;
-  std::map<std::string, ExpertSpec> experts;
+  std::map<std::string, std::shared_ptr<const ExpertSpec>> experts;
   std::map<std::string, ModelRecord> models;
   std::map<std::string, std::string> aliases;  // name -> expert
   std::map<std::string, WorkerRecord> workers; // leases in force

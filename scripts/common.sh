@@ -1,0 +1,22 @@
+# Shared by the scripts beside it: where things are, and how to say things.
+# Colours on a terminal only.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+models=${CONCLAVE_MODELS:-$HOME/.cache/conclave/models}
+if [ -t 1 ]; then bold=$'\e[1m'; dim=$'\e[2m'; red=$'\e[31m'; off=$'\e[0m'
+else bold=; dim=; red=; off=; fi
+say() { printf '%s==>%s %s\n' "$bold" "$off" "$*"; }
+fail() { printf '%serror:%s %s\n' "$red" "$off" "$*" >&2; exit 1; }
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"
+  elif command -v sudo >/dev/null; then sudo "$@"
+  else fail "this step needs root: run it as root, or install sudo"; fi
+}
+# quietly LOG COMMAND...: shows the log's end only when the command fails.
+quietly() {
+  local log=$1; shift
+  if ! "$@" >"$log" 2>&1; then
+    tail -n 25 "$log" >&2
+    fail "\"$*\" failed; the whole log is $log"
+  fi
+}

@@ -27,6 +27,11 @@ class StreamCall {
   virtual ~StreamCall() = default;
   // May be called at any time, from any thread, also from a callback.
   virtual void Cancel() = 0;
+  // Asks for no more events until Resume(); a few may still come. From any
+  // thread, also from a callback. A stream that cannot pause ignores both, so
+  // the reader's queue needs a bound of its own.
+  virtual void Pause() {}
+  virtual void Resume() {}
 };
 
 struct StreamCallbacks {

@@ -87,4 +87,18 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
                                    ClientArguments());
 }
 
+bool WaitForConnected(grpc::Channel& channel, absl::Time deadline) {
+  const auto until = absl::ToChronoTime(deadline);
+  grpc_connectivity_state state = channel.GetState(/*try_to_connect=*/true);
+  while (state != GRPC_CHANNEL_READY) {
+    if (state == GRPC_CHANNEL_TRANSIENT_FAILURE ||
+        state == GRPC_CHANNEL_SHUTDOWN) {
+      return false;
+    }
+    if (!channel.WaitForStateChange(state, until)) return false;
+    state = channel.GetState(true);
+  }
+  return true;
+}
+
 }  // namespace conclave::rpc

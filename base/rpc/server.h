@@ -41,8 +41,12 @@ class Server {
   virtual void Shutdown(absl::Time deadline) = 0;
 };
 
-// A channel to HOST:PORT.
+// A channel to HOST:PORT. Connects on first use, and again after a loss.
 std::shared_ptr<grpc::Channel> Connect(const std::string& address);
+
+// Whether somebody answers before `deadline`. A refused connection is known
+// at once.
+bool WaitForConnected(grpc::Channel& channel, absl::Time deadline);
 
 }  // namespace conclave::rpc
 

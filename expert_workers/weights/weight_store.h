@@ -49,10 +49,22 @@ struct TensorInfo {
   std::vector<TensorRun> runs;
 };
 
+// A run's bytes within its record: num_panels panels, or a vector's values.
+inline int64_t RunBytes(const TensorInfo& tensor, const TensorRun& run) {
+  if (tensor.is_vector) {
+    return tensor.cols * static_cast<int64_t>(sizeof(float));
+  }
+  return run.num_panels * kernels::PanelBytes(tensor.type, tensor.cols);
+}
+
 struct UnitInfo {
   std::string name;  // "embedding", "layer.3", "head"
-  Hash128 digest;    // XXH3-128 over the records' payloads in order
-  int64_t bytes = 0;
+  // The first half of SHA-256 over the layout version and every record's
+  // length and payload, in order. It decides what is stored once, so that a
+  // hostile model must not be able to choose it: XXH3 would let it.
+  Hash128 digest;
+  int64_t bytes = 0;  // of all records
+  // Each a multiple of 64, so that records laid end to end stay aligned.
   std::vector<int64_t> record_bytes;
   std::vector<TensorInfo> tensors;
 };
@@ -82,6 +94,9 @@ class WeightStore {
  public:
   struct Options {
     std::string path;  // a directory; made when absent
+    // What an import must leave free on the disk: RocksDB's own log needs
+    // room to say that the disk is full.
+    int64_t reserve_bytes = int64_t{256} << 20;
   };
   // UNAVAILABLE when another process holds the directory (message names it);
   // PERMISSION_DENIED, RESOURCE_EXHAUSTED (disk full) as they are.
@@ -94,6 +109,8 @@ class WeightStore {
   //   UNIMPLEMENTED     unknown architecture or tensor type; says what works
   //   ALREADY_EXISTS    `name` is another version (the same one is fine: OK)
   //   RESOURCE_EXHAUSTED  not enough disk, with both numbers
+  //   ABORTED           the file changed while it was read
+  // Waits for an import that is running.
   virtual absl::StatusOr<ModelEntry> Import(const std::string& path,
                                             const std::string& name,
                                             const ImportProgress& progress) = 0;
@@ -108,6 +125,7 @@ class WeightStore {
   // Reads one record of a unit into `out` (record_bytes[record] bytes,
   // 64-byte aligned) and verifies its hash.
   //   DATA_LOSS  the bytes are not the ones imported; names model and unit
+  //   NOT_FOUND  the unit was removed, and no other model has it
   virtual absl::Status ReadRecord(const UnitInfo& unit, size_t record,
                                   std::span<std::byte> out) = 0;
 };

@@ -1,0 +1,136 @@
+#include "registry/durable_map.h"
+
+#include <rocksdb/db.h>
+#include <rocksdb/options.h>
+#include <rocksdb/table.h>
+
+#include <filesystem>
+#include <system_error>
+
+namespace conclave::registry {
+namespace {
+
+bool Mentions(const std::string& text, std::string_view word) {
+  return text.find(word) != std::string::npos;
+}
+
+absl::Status FromRocks(const rocksdb::Status& status, const std::string& path) {
+  if (status.ok()) return absl::OkStatus();
+  const std::string text = status.ToString();
+  if (status.IsNoSpace() || Mentions(text, "No space left") ||
+      Mentions(text, "Disk quota")) {
+    return ResourceExhausted(
+        "disk full: {} cannot be written; make room and try again", path);
+  }
+  if (Mentions(text, "Permission denied") || Mentions(text, "Read-only")) {
+    return PermissionDenied(
+        "{} is not writable for this user; change its owner, or give another "
+        "--data-dir",
+        path);
+  }
+  if (status.IsIOError() && (Mentions(text, "lock file") ||
+                             Mentions(text, "lock hold") ||
+                             Mentions(text, "LOCK"))) {
+    return Unavailable(
+        "{} is held by another process; talk to that service (--server), stop "
+        "it, or give another --data-dir",
+        path);
+  }
+  if (status.IsCorruption()) {
+    return DataLoss("the registry in {} is damaged ({}); restore it from a "
+                    "backup, or move it away and register again",
+                    path, text);
+  }
+  return Unavailable("{}: {}", path, text);
+}
+
+rocksdb::Options SmallOptions() {
+  rocksdb::Options options;
+  options.create_if_missing = true;
+  // A registry is megabytes: what matters is to open fast and to use little.
+  options.write_buffer_size = 4 << 20;
+  options.max_write_buffer_number = 2;
+  options.max_open_files = 64;
+  options.max_background_jobs = 1;
+  options.keep_log_file_num = 2;
+  options.max_log_file_size = 1 << 20;
+  options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
+  options.stats_dump_period_sec = 0;
+  // Every acknowledged batch was synced, so that damage before the tail is
+  // damage, not a torn write: refuse instead of dropping acknowledged state.
+  options.wal_recovery_mode =
+      rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
+  return options;
+}
+
+class RocksDbMap final : public DurableMap {
+ public:
+  RocksDbMap(std::string path, std::unique_ptr<rocksdb::DB> db)
+      : path_(std::move(path)), db_(std::move(db)) {}
+
+  absl::Status ForEach(
+      const std::function<absl::Status(std::string_view, std::string_view)>&
+          visit) override {
+    std::unique_ptr<rocksdb::Iterator> it(
+        db_->NewIterator(rocksdb::ReadOptions()));
+    for (it->SeekToFirst(); it->Valid(); it->Next()) {
+      RETURN_IF_ERROR(visit({it->key().data(), it->key().size()},
+                            {it->value().data(), it->value().size()}));
+    }
+    return FromRocks(it->status(), path_);
+  }
+
+  absl::Status Apply(const std::vector<Write>& writes) override {
+    if (stopped_) {
+      // After a failed write RocksDB refuses all others until it is resumed.
+      if (const rocksdb::Status resumed = db_->Resume(); !resumed.ok()) {
+        return FromRocks(resumed, path_);
+      }
+      stopped_ = false;
+    }
+    rocksdb::WriteBatch batch;
+    for (const Write& write : writes) {
+      const rocksdb::Status added =
+          write.value.has_value() ? batch.Put(write.key, *write.value)
+                                  : batch.Delete(write.key);
+      RETURN_IF_ERROR(FromRocks(added, path_));
+    }
+    rocksdb::WriteOptions synchronous;
+    synchronous.sync = true;
+    const rocksdb::Status written = db_->Write(synchronous, &batch);
+    stopped_ = !written.ok();
+    return FromRocks(written, path_);
+  }
+
+ private:
+  const std::string path_;
+  const std::unique_ptr<rocksdb::DB> db_;
+  bool stopped_ = false;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<DurableMap>> DurableMap::Open(
+    const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error == std::errc::permission_denied ||
+      error == std::errc::read_only_file_system) {
+    return PermissionDenied(
+        "{} cannot be made: {}; change the owner of the folder above, or give "
+        "another --data-dir",
+        path, error.message());
+  }
+  if (error || !std::filesystem::is_directory(path)) {
+    return InvalidArgument("{} cannot be a directory: {}; give another "
+                           "--data-dir",
+                           path, error ? error.message() : "a file is there");
+  }
+  rocksdb::DB* db = nullptr;
+  RETURN_IF_ERROR(FromRocks(rocksdb::DB::Open(SmallOptions(), path, &db),
+                            path));
+  return std::unique_ptr<DurableMap>(
+      std::make_unique<RocksDbMap>(path, std::unique_ptr<rocksdb::DB>(db)));
+}
+
+}  // namespace conclave::registry

@@ -26,6 +26,13 @@ class Compute {
    public:
     explicit Turn(Compute* compute) : compute_(compute) { compute_->Enter(); }
     ~Turn() { compute_->Leave(); }
+    // Lets others go first if any wait: a long step calls it between layers,
+    // so that a short one need not wait for its end.
+    void Yield() {
+      if (!compute_->Contended()) return;
+      compute_->Leave();
+      compute_->Enter();
+    }
     Turn(const Turn&) = delete;
     Turn& operator=(const Turn&) = delete;
 
@@ -42,6 +49,8 @@ class Compute {
  protected:
   virtual void Enter() = 0;
   virtual void Leave() = 0;
+  // Whether anybody waits for a turn.
+  virtual bool Contended() const = 0;
 };
 
 }  // namespace conclave::engine

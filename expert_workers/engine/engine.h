@@ -22,6 +22,7 @@
 #include "base/status.h"
 #include "expert_workers/engine/compute.h"
 #include "expert_workers/engine/sampling_params.h"
+#include "expert_workers/engine/token_event.h"
 #include "expert_workers/tokenizer/tokenizer.h"
 #include "expert_workers/weights/ram_tier.h"
 
@@ -33,18 +34,6 @@ struct EngineRequest {
   std::vector<int32_t> prompt;  // not empty; ids below vocab_size
   SamplingParams sampling;
   absl::Time deadline = absl::InfiniteFuture();
-};
-
-struct TokenLogprob {
-  int32_t token = 0;
-  float logprob = 0;
-};
-
-// One generated (or, for prompt_logprobs, one prompt) token.
-struct TokenEvent {
-  int32_t token = 0;
-  float logprob = 0;                // set when logprobs were asked for
-  std::vector<TokenLogprob> top;    // best first; `logprobs` of them
 };
 
 enum class FinishReason : uint8_t {

@@ -1,0 +1,102 @@
+#include "expert_workers/engine/answer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/hash.h"
+
+namespace conclave::engine {
+namespace {
+
+uint64_t SeedOf(const EngineRequest& request) {
+  return request.sampling.seed.value_or(Xxh3_64(request.request_id));
+}
+
+}  // namespace
+
+Answer::Answer(ActiveRequest* request, int32_t answer_index,
+               const Tokenizer& tokenizer, int64_t max_total)
+    : request_(request),
+      tokenizer_(tokenizer),
+      max_total_(max_total),
+      sampler_(request->request.sampling, SeedOf(request->request),
+               answer_index, request->request.prompt),
+      decoder_(tokenizer),
+      stops_(request->request.sampling.stop),
+      chosen_(Internal("nothing was chosen")) {
+  arrival = request->ticket;
+  index = answer_index;
+  tokens = request->request.prompt;
+  event_.index = answer_index;
+}
+
+void Answer::Choose(std::span<float> logits) {
+  chosen_ = sampler_.Sample(logits, static_cast<int64_t>(tokens.size()));
+}
+
+void Answer::TakeChosen() {
+  CHECK(!finished());
+  if (!chosen_.ok()) {
+    Finish(FinishReason::kError, chosen_.status());
+    return;
+  }
+  TokenEvent token = *std::exchange(chosen_, Internal("already taken"));
+  tokens.push_back(token.token);
+  ++output_count_;
+  const SamplingParams& params = request_->request.sampling;
+  if (!params.ignore_eos && tokenizer_.IsEndOfTurn(token.token)) {
+    FinishText();
+    event_.finish = FinishReason::kStop;
+    return;
+  }
+  event_.text += stops_.Push(decoder_.Push(token.token));
+  event_.tokens.push_back(std::move(token));
+  if (stops_.stopped()) {
+    event_.finish = FinishReason::kStop;
+  } else if (output_count_ == params.max_tokens ||
+             static_cast<int64_t>(tokens.size()) >= max_total_) {
+    FinishText();
+    event_.finish =
+        stops_.stopped() ? FinishReason::kStop : FinishReason::kLength;
+  }
+}
+
+void Answer::Finish(FinishReason reason, absl::Status status) {
+  if (finished()) return;
+  FinishText();
+  event_.finish = reason;
+  event_.status = std::move(status);
+}
+
+void Answer::FinishText() {
+  event_.text += stops_.Push(decoder_.Finish());
+  event_.text += stops_.Finish();
+}
+
+bool Answer::HasNews() const {
+  return !told_end_ &&
+         (finished() || !event_.text.empty() || !event_.tokens.empty());
+}
+
+EngineEvent Answer::TakeEvent() {
+  event_.prompt_token_count = request_->prompt_size();
+  event_.output_token_count = output_count_;
+  if (!told_ && request_->request.sampling.prompt_logprobs) {
+    event_.prompt_tokens = request_->prompt_tokens;
+  }
+  told_ = true;
+  told_end_ = finished();
+  EngineEvent out = std::move(event_);
+  event_ = EngineEvent{};
+  event_.index = out.index;
+  event_.finish = out.finish;
+  return out;
+}
+
+bool ActiveRequest::finished() const {
+  return std::all_of(answers.begin(), answers.end(),
+                     [](const auto& answer) { return answer->finished(); });
+}
+
+}  // namespace conclave::engine

@@ -1,0 +1,498 @@
+#include "expert_workers/engine/engine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "expert_workers/engine/answer.h"
+#include "expert_workers/engine/families/language_model.h"
+#include "expert_workers/engine/kv_cache.h"
+#include "expert_workers/engine/sampler.h"
+#include "expert_workers/engine/scheduler.h"
+
+namespace conclave::engine {
+namespace {
+
+// Rows of logits computed together: bounds the scratch to 16 vocabularies,
+// however long a prompt is scored.
+constexpr int64_t kLogitRows = 16;
+
+SchedulerOptions MakeSchedulerOptions(const EngineOptions& options) {
+  return {.max_running = options.max_batch,
+          .prefill_tokens = options.prefill_chunk,
+          // An eighth: the running answers wait that much less, and the
+          // kernels are as fast with 32 rows as with 256.
+          .prefill_tokens_shared =
+              std::max<int64_t>(options.prefill_chunk / 8, 16)};
+}
+
+absl::Status CheckOptions(const EngineOptions& options) {
+  if (options.max_batch < 1 || options.max_batch > 4096) {
+    return InvalidArgument("max_batch is {}; it must be 1..4096",
+                           options.max_batch);
+  }
+  if (options.prefill_chunk < 1 || options.prefill_chunk > 65536) {
+    return InvalidArgument("prefill_chunk is {}; it must be 1..65536",
+                           options.prefill_chunk);
+  }
+  if (options.max_waiting < 0 || options.max_context < 0) {
+    return InvalidArgument("max_waiting is {} and max_context {}; neither may "
+                           "be negative",
+                           options.max_waiting, options.max_context);
+  }
+  return absl::OkStatus();
+}
+
+// A row of logits and what it is for.
+struct LogitUse {
+  Answer* answer = nullptr;
+  // The prompt position whose token this row scores; -1: it chooses the
+  // answer's next token.
+  int64_t scores = -1;
+  absl::Status status;  // of scoring
+};
+
+class EngineImpl final : public Engine {
+ public:
+  EngineImpl(std::unique_ptr<weights::ModelLease> lease,
+             std::shared_ptr<const Tokenizer> tokenizer, Compute* compute,
+             const EngineOptions& options,
+             std::unique_ptr<LanguageModel> model, const KvShape& kv_shape)
+      : lease_(std::move(lease)),
+        tokenizer_(std::move(tokenizer)),
+        compute_(compute),
+        options_(options),
+        max_context_(MaxContext(*lease_, options)),
+        model_(std::move(model)),
+        cache_(kv_shape, options.kv_budget_bytes),
+        scheduler_(MakeSchedulerOptions(options), &cache_) {
+    stats_.kv_pages_total = cache_.total_pages();
+    thread_ = std::thread([this] { Run(); });
+  }
+
+  ~EngineImpl() override {
+    {
+      std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    interrupt_.store(true);
+    news_.notify_one();
+    thread_.join();
+  }
+
+  absl::StatusOr<uint64_t> Submit(EngineRequest request,
+                                  EventSink sink) override {
+    RETURN_IF_ERROR(Check(request));
+    auto active = std::make_unique<ActiveRequest>();
+    active->request = std::move(request);
+    active->sink = std::move(sink);
+    uint64_t ticket = 0;
+    {
+      std::lock_guard lock(mutex_);
+      const int64_t open_slots =
+          std::max<int64_t>(options_.max_batch - stats_.running, 0);
+      const int64_t pending =
+          static_cast<int64_t>(inbox_.size()) + stats_.waiting;
+      if (pending >= options_.max_waiting + open_slots) {
+        return ResourceExhausted(
+            "the queue is full: {} requests wait, {} may; {} are running",
+            pending, options_.max_waiting, stats_.running);
+      }
+      ticket = next_ticket_++;
+      active->ticket = ticket;
+      inbox_.push_back(std::move(active));
+    }
+    news_.notify_one();
+    return ticket;
+  }
+
+  void Cancel(uint64_t ticket) override {
+    {
+      std::lock_guard lock(mutex_);
+      cancels_.push_back(ticket);
+    }
+    interrupt_.store(true);
+    news_.notify_one();
+  }
+
+  EngineStats Stats() const override {
+    std::lock_guard lock(mutex_);
+    EngineStats stats = stats_;
+    stats.waiting += static_cast<int64_t>(inbox_.size());
+    return stats;
+  }
+
+  int64_t max_context() const override { return max_context_; }
+
+ private:
+  static int64_t MaxContext(const weights::ModelLease& lease,
+                            const EngineOptions& options) {
+    const int64_t model = lease.manifest().spec.hyperparameters.max_context;
+    return options.max_context == 0 ? model
+                                    : std::min(model, options.max_context);
+  }
+
+  // Prompt and output may be this long together: context and cache.
+  int64_t MaxTotal() const {
+    return std::min(max_context_,
+                    cache_.total_pages() * kernels::kKvPageTokens);
+  }
+
+  absl::Status Check(const EngineRequest& request) const {
+    RETURN_IF_ERROR(CheckSamplingParams(request.sampling));
+    const auto prompt = static_cast<int64_t>(request.prompt.size());
+    if (prompt == 0) return InvalidArgument("the prompt is empty");
+    for (const int32_t token : request.prompt) {
+      if (token < 0 || token >= model_->vocab_size()) {
+        return InvalidArgument("prompt token {} is outside the vocabulary of {}",
+                               token, model_->vocab_size());
+      }
+    }
+    const int64_t asked = request.sampling.max_tokens;
+    const int64_t output = asked < 0 ? 1 : asked;
+    if (prompt + output > max_context_) {
+      if (asked < 0) {
+        return InvalidArgument(
+            "context_length_exceeded: the prompt has {} tokens, the context "
+            "{}; nothing is left for an answer",
+            prompt, max_context_);
+      }
+      return InvalidArgument(
+          "context_length_exceeded: {} prompt tokens and {} to generate are "
+          "{}; the context is {}",
+          prompt, output, prompt + output, max_context_);
+    }
+    const int64_t pages = PagesForTokens(prompt + output);
+    if (pages > cache_.total_pages()) {
+      return ResourceExhausted(
+          "{} prompt tokens and {} to generate need {} KV pages of {} bytes; "
+          "the budget of {} bytes holds {}",
+          prompt, output, pages, cache_.shape().PageBytes(),
+          options_.kv_budget_bytes, cache_.total_pages());
+    }
+    return absl::OkStatus();
+  }
+
+  void Run() {
+    for (;;) {
+      std::vector<std::unique_ptr<ActiveRequest>> arrived;
+      std::vector<uint64_t> cancels;
+      {
+        std::unique_lock lock(mutex_);
+        UpdateStats();
+        news_.wait(lock, [this] {
+          return stop_ || !inbox_.empty() || !cancels_.empty() ||
+                 !active_.empty();
+        });
+        arrived.swap(inbox_);
+        cancels.swap(cancels_);
+        interrupt_.store(stop_);
+        // Counted as waiting from here, not from the next look at them.
+        stats_.waiting += static_cast<int64_t>(arrived.size());
+      }
+      for (auto& request : arrived) Start(std::move(request));
+      for (const uint64_t ticket : cancels) {
+        const auto it = active_.find(ticket);
+        if (it != active_.end()) End(*it->second, FinishReason::kCancelled);
+      }
+      if (interrupt_.load() && Stopping()) break;
+      EndExpired();
+      Deliver();
+      Step();
+      Deliver();
+    }
+    for (auto& [ticket, request] : active_) {
+      End(*request, FinishReason::kCancelled);
+    }
+    Deliver();
+  }
+
+  bool Stopping() const {
+    std::lock_guard lock(mutex_);
+    return stop_;
+  }
+
+  void UpdateStats() {
+    stats_.running = scheduler_.num_running();
+    stats_.waiting = scheduler_.num_waiting();
+    stats_.kv_pages_used = cache_.used_pages();
+    stats_.prompt_tokens = prompt_tokens_;
+    stats_.generated_tokens = generated_tokens_;
+    stats_.finished_requests = finished_requests_;
+    stats_.cancelled_requests = cancelled_requests_;
+  }
+
+  void Start(std::unique_ptr<ActiveRequest> request) {
+    for (int32_t i = 0; i < request->request.sampling.n; ++i) {
+      request->answers.push_back(std::make_unique<Answer>(
+          request.get(), i, *tokenizer_, MaxTotal()));
+    }
+    scheduler_.Add(request->answers[0].get());
+    active_.emplace(request->ticket, std::move(request));
+  }
+
+  void End(ActiveRequest& request, FinishReason reason,
+           const absl::Status& status = absl::OkStatus()) {
+    for (auto& answer : request.answers) {
+      answer->Finish(reason, status);
+      scheduler_.Remove(answer.get());
+    }
+    if (reason == FinishReason::kCancelled) ++cancelled_requests_;
+  }
+
+  void EndExpired() {
+    const absl::Time now = Clock::Real().Now();
+    earliest_deadline_ = absl::InfiniteFuture();
+    for (auto& [ticket, request] : active_) {
+      const absl::Time deadline = request->request.deadline;
+      if (deadline <= now) {
+        End(*request, FinishReason::kError,
+            DeadlineExceeded("the request's deadline passed"));
+      } else {
+        earliest_deadline_ = std::min(earliest_deadline_, deadline);
+      }
+    }
+  }
+
+  // Computes one step, up to the chosen tokens.
+  void Step() {
+    const std::vector<Work> plan = scheduler_.Plan();
+    if (plan.empty()) return;
+    Batch batch;
+    std::vector<LogitUse> uses;
+    for (const Work& work : plan) AddToBatch(work, batch, uses);
+    {
+      Compute::Turn turn(compute_);
+      if (!Forward(batch, turn)) return;
+      scheduler_.Commit(plan);
+      UseLogits(uses);
+    }
+    for (const Work& work : plan) {
+      auto& answer = static_cast<Answer&>(*work.sequence);
+      const int64_t prompt = answer.request().prompt_size();
+      prompt_tokens_ += std::clamp<int64_t>(prompt - work.first, 0, work.count);
+    }
+    for (const LogitUse& use : uses) {
+      if (use.scores >= 0 && !use.status.ok()) {
+        End(use.answer->request(), FinishReason::kError, use.status);
+      }
+    }
+    for (const Work& work : plan) {
+      if (work.reaches_end()) {
+        TakeTokens(static_cast<Answer&>(*work.sequence));
+      }
+    }
+  }
+
+  // False when the step was abandoned: somebody was cancelled or ran out of
+  // time. Never twice in a row, so that cancelling cannot stop the others.
+  bool Forward(const Batch& batch, Compute::Turn& turn) {
+    StepContext step;
+    step.compute = compute_;
+    const bool may_abandon = !abandoned_;
+    step.between_layers = [&] {
+      turn.Yield();
+      return may_abandon &&
+             (interrupt_.load(std::memory_order_relaxed) ||
+              (earliest_deadline_ != absl::InfiniteFuture() &&
+               Clock::Real().Now() >= earliest_deadline_));
+    };
+    abandoned_ = !model_->Forward(batch, cache_, step);
+    return !abandoned_;
+  }
+
+  void AddToBatch(const Work& work, Batch& batch,
+                  std::vector<LogitUse>& uses) {
+    auto& answer = static_cast<Answer&>(*work.sequence);
+    const ActiveRequest& request = answer.request();
+    const auto first_row = static_cast<int64_t>(batch.tokens.size());
+    const auto begin = answer.tokens.begin() + work.first;
+    batch.tokens.insert(batch.tokens.end(), begin, begin + work.count);
+    batch.sequences.push_back(
+        {first_row, work.count, work.first, &answer.pages});
+    const SamplingParams& params = request.request.sampling;
+    for (int64_t i = 0; i < work.count; ++i) {
+      const int64_t scores = work.first + i + 1;
+      if (params.prompt_logprobs && scores < request.prompt_size() &&
+          scores >= request.scored) {
+        batch.logit_rows.push_back(first_row + i);
+        uses.push_back({&answer, scores, {}});
+      }
+    }
+    if (work.reaches_end() && params.max_tokens != 0) {
+      batch.logit_rows.push_back(first_row + work.count - 1);
+      uses.push_back({&answer, -1, {}});
+    }
+  }
+
+  void UseLogits(std::vector<LogitUse>& uses) {
+    const auto count = static_cast<int64_t>(uses.size());
+    const auto vocab = static_cast<size_t>(model_->vocab_size());
+    for (LogitUse& use : uses) {
+      if (use.scores < 0) continue;
+      // Made here, so that rows may be scored at the same time.
+      use.answer->request().prompt_tokens.resize(
+          static_cast<size_t>(use.scores) + 1);
+    }
+    for (int64_t begin = 0; begin < count; begin += kLogitRows) {
+      const int64_t end = std::min(begin + kLogitRows, count);
+      if (logits_.size() < static_cast<size_t>(end - begin) * vocab) {
+        logits_.resize(static_cast<size_t>(end - begin) * vocab);
+      }
+      model_->Logits(begin, end, compute_, logits_.data());
+      compute_->ParallelFor(
+          end - begin, 1, [&](int64_t first, int64_t last) {
+            for (int64_t i = first; i < last; ++i) {
+              UseRow(uses[static_cast<size_t>(begin + i)],
+                     {logits_.data() + static_cast<size_t>(i) * vocab, vocab});
+            }
+          });
+    }
+    for (const LogitUse& use : uses) {
+      if (use.scores >= 0) {
+        use.answer->request().scored = use.scores + 1;
+      }
+    }
+  }
+
+  static void UseRow(LogitUse& use, std::span<float> logits) {
+    ActiveRequest& request = use.answer->request();
+    if (use.scores >= 0) {
+      const auto at = static_cast<size_t>(use.scores);
+      absl::StatusOr<TokenEvent> scored =
+          ScoreToken(logits, request.request.prompt[at],
+                     request.request.sampling.logprobs);
+      if (scored.ok()) {
+        request.prompt_tokens[at] = *std::move(scored);
+      } else {
+        use.status = scored.status();
+      }
+      return;
+    }
+    if (!request.forked) {
+      // The prompt's end: every answer begins from these logits.
+      for (size_t i = 1; i < request.answers.size(); ++i) {
+        std::vector<float> copy(logits.begin(), logits.end());
+        request.answers[i]->Choose(copy);
+      }
+    }
+    use.answer->Choose(logits);
+  }
+
+  // The answer's sequence is computed to its end: takes what was chosen.
+  void TakeTokens(Answer& answer) {
+    ActiveRequest& request = answer.request();
+    if (request.finished()) return;  // scoring failed
+    if (request.request.sampling.prompt_logprobs && request.scored == 0) {
+      // A prompt of one token: nothing predicts it.
+      request.prompt_tokens.resize(1);
+    }
+    if (!request.prompt_tokens.empty()) {
+      request.prompt_tokens[0].token = request.request.prompt[0];
+    }
+    if (request.request.sampling.max_tokens == 0) {
+      End(request, FinishReason::kLength);
+      return;
+    }
+    const bool first = !request.forked;
+    request.forked = true;
+    Take(answer);
+    if (first) {
+      for (size_t i = 1; i < request.answers.size(); ++i) {
+        Take(*request.answers[i]);
+        if (!request.answers[i]->finished()) {
+          // Shares answer 0's pages, if that still runs.
+          if (answer.finished()) {
+            scheduler_.Add(request.answers[i].get());
+          } else {
+            scheduler_.AddFork(answer, answer.computed,
+                               request.answers[i].get());
+          }
+        }
+      }
+    }
+  }
+
+  void Take(Answer& answer) {
+    answer.TakeChosen();
+    ++generated_tokens_;
+    if (answer.finished()) scheduler_.Remove(&answer);
+  }
+
+  void Deliver() {
+    for (auto it = active_.begin(); it != active_.end();) {
+      ActiveRequest& request = *it->second;
+      for (auto& answer : request.answers) {
+        if (answer->HasNews()) request.sink(answer->TakeEvent());
+      }
+      if (request.finished()) {
+        ++finished_requests_;
+        it = active_.erase(it);
+      } else {
+        ++it;
+      }
+    }
+  }
+
+  const std::unique_ptr<weights::ModelLease> lease_;
+  const std::shared_ptr<const Tokenizer> tokenizer_;
+  Compute* const compute_;
+  const EngineOptions options_;
+  const int64_t max_context_;
+
+  // The engine thread's own.
+  const std::unique_ptr<LanguageModel> model_;
+  KvCache cache_;
+  Scheduler scheduler_;
+  std::map<uint64_t, std::unique_ptr<ActiveRequest>> active_;
+  std::vector<float> logits_;
+  absl::Time earliest_deadline_ = absl::InfiniteFuture();
+  bool abandoned_ = false;
+  int64_t prompt_tokens_ = 0;
+  int64_t generated_tokens_ = 0;
+  int64_t finished_requests_ = 0;
+  int64_t cancelled_requests_ = 0;
+
+  mutable std::mutex mutex_;
+  std::condition_variable news_;
+  std::vector<std::unique_ptr<ActiveRequest>> inbox_;
+  std::vector<uint64_t> cancels_;
+  uint64_t next_ticket_ = 1;
+  bool stop_ = false;
+  EngineStats stats_;
+  // There is something to look at before the step ends.
+  std::atomic<bool> interrupt_{false};
+
+  std::thread thread_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
+    std::unique_ptr<weights::ModelLease> lease,
+    std::shared_ptr<const Tokenizer> tokenizer, Compute* compute,
+    EngineOptions options) {
+  RETURN_IF_ERROR(CheckOptions(options));
+  const kernels::Ops& ops =
+      options.reference_path ? kernels::ReferenceOps() : kernels::FastOps();
+  ASSIGN_OR_RETURN(std::unique_ptr<LanguageModel> model,
+                   LanguageModel::Create(*lease, ops));
+  const KvShape shape =
+      model->kv_shape(options.reference_path ? kernels::KvType::kF32
+                                             : kernels::KvType::kF16);
+  if (options.kv_budget_bytes < shape.PageBytes()) {
+    return InvalidArgument("the KV budget of {} bytes holds no page of {}",
+                           options.kv_budget_bytes, shape.PageBytes());
+  }
+  return std::unique_ptr<Engine>(std::make_unique<EngineImpl>(
+      std::move(lease), std::move(tokenizer), compute, options,
+      std::move(model), shape));
+}
+
+}  // namespace conclave::engine

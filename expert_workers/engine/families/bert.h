@@ -1,0 +1,97 @@
+// BERT as a sentence encoder: token ids in, one vector of hidden states summed
+// over the tokens out. Post-norm, GELU, learned positions.
+#ifndef CONCLAVE_EXPERT_WORKERS_ENGINE_FAMILIES_BERT_H_
+#define CONCLAVE_EXPERT_WORKERS_ENGINE_FAMILIES_BERT_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/status.h"
+#include "expert_workers/engine/compute.h"
+#include "expert_workers/engine/families/tensors.h"
+#include "expert_workers/weights/ram_tier.h"
+#include "kernels/ops.h"
+
+namespace conclave::engine {
+
+// Threads: none; its scratch serves one text at a time.
+class Bert {
+ public:
+  // `lease` outlives it.
+  //   UNIMPLEMENTED     another architecture
+  //   INVALID_ARGUMENT  a tensor is missing or has another shape
+  static absl::StatusOr<std::unique_ptr<Bert>> Create(
+      const weights::ModelLease& lease, const kernels::Ops& ops);
+
+  int64_t hidden_size() const { return d_; }
+  // Tokens one window may have.
+  int64_t max_tokens() const { return max_tokens_; }
+
+  // sum[hidden_size] += the last layer's states of `ids` (one window, frame
+  // included), tokens in ascending order. Call while holding the turn; yields
+  // it between layers.
+  void AddStates(std::span<const int32_t> ids, Compute* compute,
+                 Compute::Turn& turn, std::span<double> sum);
+
+ private:
+  struct Linear {
+    kernels::PackedMatrix weight;
+    const float* bias = nullptr;
+  };
+  struct LayerNorm {
+    const float* weight = nullptr;
+    const float* bias = nullptr;
+  };
+  struct Layer {
+    Linear q, k, v, output;
+    LayerNorm attention_norm;
+    Linear up, down;
+    LayerNorm output_norm;
+  };
+
+  Bert(const weights::ModelHyperparameters& model, const kernels::Ops& ops);
+
+  absl::Status Load(const weights::ModelLease& lease);
+  static Linear FindLinear(Tensors& tensors, const std::string& name,
+                           int64_t rows, int64_t cols);
+  static LayerNorm FindNorm(Tensors& tensors, const std::string& name,
+                            int64_t size);
+
+  void Embed(std::span<const int32_t> ids);
+  void RunLayer(const Layer& layer);
+  // out[i, :] = weight in[i] + bias for each of `linears`; `then(row values,
+  // count)` runs on each piece of a row.
+  struct Target {
+    const Linear* linear;
+    float* out;
+    int64_t stride;
+    std::function<void(float* values, int64_t count)> then;
+  };
+  void Project(kernels::Activations& in, std::span<const Target> targets);
+  // x = norm(x + y), into the activations that the next projection reads too.
+  void AddAndNorm(const LayerNorm& norm);
+  void ForRows(const std::function<void(int64_t, int64_t)>& body);
+
+  const kernels::Ops& ops_;
+  const int64_t num_layers_, d_, f_, num_heads_, head_dim_;
+  const int64_t vocab_size_, max_tokens_;
+  const float eps_;
+  kernels::PackedMatrix tokens_, positions_, types_;
+  LayerNorm embedding_norm_;
+  std::vector<Layer> layers_;
+
+  Compute* compute_ = nullptr;
+  int64_t m_ = 0;
+  kernels::Activations x_;          // [m, d]
+  std::vector<float> qkv_;          // [m, 3 d]
+  kernels::Activations attended_;   // [m, d]
+  kernels::Activations activated_;  // [m, f]
+  std::vector<float> y_;            // [m, d]
+};
+
+}  // namespace conclave::engine
+
+#endif  // CONCLAVE_EXPERT_WORKERS_ENGINE_FAMILIES_BERT_H_

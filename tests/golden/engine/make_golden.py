@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Writes the engine's golden files from transformers (fp32, dequantised).
+
+    HF_HUB_OFFLINE=1 python3 make_golden.py MODELS_DIR [smollm2|coder|minilm]...
+
+MODELS_DIR holds the files that the models page names. The outputs stand
+beside this script; the C++ tests read them and need no Python.
+
+For a language model, per text: the ids, the log-probability of each next
+token, and the best id at each position (the five best, with their
+log-probabilities, for the short texts). For the encoder: ids and embedding.
+"""
+import json
+import pathlib
+import sys
+
+import torch
+import transformers
+
+HERE = pathlib.Path(__file__).parent
+FILES = {
+    "smollm2": "SmolLM2-135M-Instruct.Q4_1.gguf",
+    "coder": "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf",
+}
+
+
+def causal(models, name, texts):
+    file = FILES[name]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        models, gguf_file=file)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        models, gguf_file=file, dtype=torch.float32).eval()
+    out = []
+    for kind in ("short", "long"):
+        for text in texts[kind]:
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            with torch.no_grad():
+                logits = model(torch.tensor([ids])).logits[0].double()
+            logprobs = torch.log_softmax(logits, dim=-1)
+            item = {
+                "ids": ids,
+                "next_logprob": [
+                    round(logprobs[i, ids[i + 1]].item(), 6)
+                    for i in range(len(ids) - 1)
+                ],
+                "best": logprobs.argmax(dim=-1).tolist(),
+            }
+            if kind == "short":
+                top = torch.topk(logprobs, 5, dim=-1)
+                item["top5"] = [
+                    [[int(t), round(float(p), 6)] for t, p in zip(ts, ps)]
+                    for ts, ps in zip(top.indices, top.values)
+                ]
+            out.append(item)
+    return {"model": file, "texts": out}
+
+
+def encoder(models, texts):
+    path = pathlib.Path(models) / "all-MiniLM-L6-v2"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    model = transformers.AutoModel.from_pretrained(
+        path, dtype=torch.float32).eval()
+    out = []
+    for text in texts["encoder"]:
+        batch = tokenizer(text, return_tensors="pt")
+        with torch.no_grad():
+            hidden = model(**batch).last_hidden_state[0].double()
+        mean = hidden.mean(dim=0)
+        mean = mean / mean.norm()
+        out.append({
+            "text": text,
+            "ids": batch["input_ids"][0].tolist(),
+            "embedding": [round(v, 6) for v in mean.tolist()],
+        })
+    return {"model": "all-MiniLM-L6-v2", "texts": out}
+
+
+def main():
+    models = sys.argv[1]
+    names = sys.argv[2:] or ["smollm2", "coder", "minilm"]
+    texts = json.loads((HERE / "texts.json").read_text())
+    for name in names:
+        if name == "minilm":
+            golden = encoder(models, texts)
+        else:
+            golden = causal(models, name, texts)
+        (HERE / f"{name}.json").write_text(
+            json.dumps(golden, separators=(",", ":")) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -31,30 +31,52 @@ namespace conclave::kernels {
 // owns its buffers and grows; reuse one object across calls.
 class Activations {
  public:
-  // Makes room for m rows of k values (k a multiple of 32).
+  // Makes room for m rows of k values. Contents are then unspecified. Rows are
+  // stride() apart: k rounded up to a multiple of 32.
   void Resize(int64_t m, int64_t k);
 
   int64_t m() const { return m_; }
   int64_t k() const { return k_; }
-  float* row(int64_t i) { return f32_.data() + i * k_; }
-  const float* row(int64_t i) const { return f32_.data() + i * k_; }
+  int64_t stride() const { return stride_; }
+  float* row(int64_t i) { return f32_.data() + i * stride_; }
+  const float* row(int64_t i) const { return f32_.data() + i * stride_; }
 
-  // int8 values, symmetric: value = q * scale.
-  int8_t* q(int64_t i) { return q_.data() + i * k_; }
-  const int8_t* q(int64_t i) const { return q_.data() + i * k_; }
+  // int8 values, symmetric, in [-127, 127]: value = q * scale. They exist for
+  // whole blocks of 32; a last part block (plain weights only) has none.
+  int8_t* q(int64_t i) { return q_.data() + i * stride_; }
+  const int8_t* q(int64_t i) const { return q_.data() + i * stride_; }
   // One scale, and the sum of the 32 int8 values, for each block of 32.
-  float* scale(int64_t i) { return scale_.data() + i * (k_ / 32); }
-  const float* scale(int64_t i) const { return scale_.data() + i * (k_ / 32); }
-  int32_t* sum(int64_t i) { return sum_.data() + i * (k_ / 32); }
-  const int32_t* sum(int64_t i) const { return sum_.data() + i * (k_ / 32); }
+  float* scale(int64_t i) { return scale_.data() + i * (stride_ / 32); }
+  const float* scale(int64_t i) const {
+    return scale_.data() + i * (stride_ / 32);
+  }
+  int32_t* sum(int64_t i) { return sum_.data() + i * (stride_ / 32); }
+  const int32_t* sum(int64_t i) const {
+    return sum_.data() + i * (stride_ / 32);
+  }
+  // scale * sum, rounded once: what a block's minimum is multiplied by.
+  float* scaled_sum(int64_t i) {
+    return scaled_sum_.data() + i * (stride_ / 32);
+  }
+  const float* scaled_sum(int64_t i) const {
+    return scaled_sum_.data() + i * (stride_ / 32);
+  }
+  // The sums of 16 int8 values: Q6_K has a scale for each 16.
+  int16_t* sum16(int64_t i) { return sum16_.data() + i * (stride_ / 16); }
+  const int16_t* sum16(int64_t i) const {
+    return sum16_.data() + i * (stride_ / 16);
+  }
 
  private:
   int64_t m_ = 0;
   int64_t k_ = 0;
+  int64_t stride_ = 0;
   std::vector<float> f32_;
   std::vector<int8_t> q_;
   std::vector<float> scale_;
   std::vector<int32_t> sum_;
+  std::vector<float> scaled_sum_;
+  std::vector<int16_t> sum16_;
 };
 
 enum class KvType : uint8_t { kF32, kF16 };
@@ -64,7 +86,10 @@ inline constexpr int64_t kKvPageTokens = 32;
 inline int64_t KvTypeBytes(KvType type) { return type == KvType::kF32 ? 4 : 2; }
 
 // One sequence's keys and values in one layer, in pages of 32 tokens.
-//   pages[p] -> [2 (K, V)][num_kv_heads][32][head_dim] of `type`
+//   pages[p] -> K [num_kv_heads][head_dim][32], then
+//               V [num_kv_heads][32][head_dim], of `type`
+// Keys lie transposed, so that one page's 32 scores need no horizontal sums.
+// Only store_kv and attention look inside; whole pages may be copied.
 struct KvView {
   KvType type = KvType::kF16;
   int64_t num_kv_heads = 0;

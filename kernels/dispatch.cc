@@ -21,7 +21,12 @@ std::string_view IsaName(Isa isa) {
 }
 
 std::vector<Isa> SupportedIsas() {
+  // The compiler's check includes that the system saves the registers.
   std::vector<Isa> isas = {Isa::kScalar};
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi2")) {
+    isas.push_back(Isa::kAvx2);
+  }
   return isas;
 }
 
@@ -31,11 +36,20 @@ Isa BestIsa() {
 }
 
 const Ops& FastOps(Isa isa) {
-  const std::vector<Isa> isas = SupportedIsas();
-  CHECK(std::find(isas.begin(), isas.end(), isa) != isas.end(),
+  static const std::vector<Isa> kIsas = SupportedIsas();
+  CHECK(std::find(kIsas.begin(), kIsas.end(), isa) != kIsas.end(),
         "this processor lacks {}", IsaName(isa));
   static const Ops kScalar = FastOpsOf<kScalarKernels>::Table("scalar");
-  return kScalar;
+  static const Ops kAvx2 = FastOpsOf<kAvx2Kernels>::Table("avx2");
+  switch (isa) {
+    case Isa::kScalar:
+      return kScalar;
+    case Isa::kAvx2:
+      return kAvx2;
+    case Isa::kAvx512:
+      break;
+  }
+  CHECK(false, "instruction set {}", IsaName(isa));
 }
 
 }  // namespace conclave::kernels

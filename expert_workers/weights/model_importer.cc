@@ -1,0 +1,194 @@
+#include "expert_workers/weights/model_importer.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <future>
+#include <memory>
+#include <system_error>
+
+#include "base/check.h"
+#include "expert_workers/weights/import_gguf.h"
+#include "expert_workers/weights/import_safetensors.h"
+#include "expert_workers/weights/manifest_codec.h"
+#include "expert_workers/weights/sha256.h"
+#include "expert_workers/weights/unit_layout.h"
+#include "kernels/packed_matrix.h"
+
+namespace conclave::weights {
+namespace {
+
+struct FreeAligned {
+  void operator()(std::byte* memory) const { std::free(memory); }
+};
+using AlignedBytes = std::unique_ptr<std::byte[], FreeAligned>;
+
+AlignedBytes AllocateRecord() {
+  auto* memory = static_cast<std::byte*>(
+      std::aligned_alloc(64, static_cast<size_t>(kMaxRecordBytes)));
+  CHECK(memory != nullptr, "no memory for one record");
+  return AlignedBytes(memory);
+}
+
+// See UnitInfo::digest.
+class UnitDigest {
+ public:
+  UnitDigest() { AddNumber(kernels::kPackedLayoutVersion); }
+  void Add(std::span<const std::byte> record) {
+    AddNumber(record.size());
+    hash_.Update(record);
+  }
+  Hash128 Finish() {
+    const std::array<uint8_t, 32> bytes = hash_.Finish();
+    Hash128 digest;
+    for (size_t i = 0; i < 8; ++i) {
+      digest.high = digest.high << 8 | bytes[i];
+      digest.low = digest.low << 8 | bytes[i + 8];
+    }
+    return digest;
+  }
+
+ private:
+  void AddNumber(uint64_t number) {
+    hash_.Update(std::as_bytes(std::span(&number, 1)));
+  }
+  Sha256Stream hash_;
+};
+
+// Hashes the source's files while they are packed: the pages are in memory
+// for both, so the disk is read once.
+class BackgroundDigest {
+ public:
+  explicit BackgroundDigest(const ModelSource& source)
+      : result_(std::async(std::launch::async, [this, &source] {
+          return SourceDigest(source.files, &stop_);
+        })) {}
+  ~BackgroundDigest() {
+    stop_ = true;
+    if (result_.valid()) result_.wait();
+  }
+  absl::StatusOr<std::string> Wait() { return result_.get(); }
+
+ private:
+  std::atomic<bool> stop_ = false;
+  std::future<absl::StatusOr<std::string>> result_;
+};
+
+class Packer {
+ public:
+  Packer(const ModelSource& source, SegmentStore* segments,
+         const ImportProgress& progress, int64_t total)
+      : source_(source),
+        segments_(segments),
+        progress_(progress),
+        total_(total),
+        buffer_(AllocateRecord()) {}
+
+  // Packs one unit into segment `segment`; sets plan->digest.
+  absl::StatusOr<UnitRecord> Pack(const UnitSource& unit, uint64_t segment,
+                                  UnitInfo* plan,
+                                  std::unique_ptr<SegmentWriter>* writer) {
+    ASSIGN_OR_RETURN(*writer, segments_->NewSegment(segment));
+    UnitRecord stored;
+    stored.segment = segment;
+    UnitDigest digest;
+    for (size_t i = 0; i < plan->record_bytes.size(); ++i) {
+      const std::span<std::byte> record(
+          buffer_.get(), static_cast<size_t>(plan->record_bytes[i]));
+      RETURN_IF_ERROR(FillRecord(source_, unit, *plan, i, record));
+      digest.Add(record);
+      stored.record_hashes.push_back(Xxh3_64(record));
+      RETURN_IF_ERROR((*writer)->Append(record));
+      done_ += plan->record_bytes[i];
+      if (progress_) progress_(done_, total_);
+    }
+    plan->digest = digest.Finish();
+    return stored;
+  }
+
+ private:
+  const ModelSource& source_;
+  SegmentStore* const segments_;
+  const ImportProgress& progress_;
+  const int64_t total_;
+  const AlignedBytes buffer_;
+  int64_t done_ = 0;
+};
+
+int64_t TotalBytes(const std::vector<UnitInfo>& units) {
+  int64_t bytes = 0;
+  for (const UnitInfo& unit : units) bytes += unit.bytes;
+  return bytes;
+}
+
+int64_t NumParameters(const std::vector<UnitInfo>& units) {
+  int64_t count = 0;
+  for (const UnitInfo& unit : units) {
+    for (const TensorInfo& tensor : unit.tensors) {
+      count += tensor.rows * tensor.cols;
+    }
+  }
+  return count;
+}
+
+}  // namespace
+
+absl::StatusOr<ModelSource> OpenModel(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) {
+    return OpenSafetensors(*OpenFolder(path));
+  }
+  if (path.ends_with(".safetensors")) {
+    return InvalidArgument(
+        "{}: give the folder that holds it, with config.json and "
+        "tokenizer.json",
+        std::filesystem::path(path).filename().string());
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<ByteSource> file, OpenFile(path));
+  return OpenGguf(std::move(file));
+}
+
+absl::StatusOr<std::vector<UnitInfo>> PlanUnits(const ModelSource& source) {
+  std::vector<UnitInfo> plan;
+  for (const UnitSource& unit : source.units) {
+    ASSIGN_OR_RETURN(UnitInfo info, PlanUnit(unit));
+    plan.push_back(std::move(info));
+  }
+  return plan;
+}
+
+absl::StatusOr<PackedModel> PackModel(
+    const ModelSource& source, std::vector<UnitInfo> plan,
+    uint64_t first_segment, SegmentStore* segments,
+    const std::function<bool(const Hash128&)>& is_known,
+    const ImportProgress& progress) {
+  BackgroundDigest source_digest(source);
+  PackedModel packed;
+  Packer packer(source, segments, progress, TotalBytes(plan));
+  for (size_t i = 0; i < plan.size(); ++i) {
+    std::unique_ptr<SegmentWriter> writer;
+    ASSIGN_OR_RETURN(const UnitRecord stored,
+                     packer.Pack(source.units[i], first_segment + i, &plan[i],
+                                 &writer));
+    const Hash128& digest = plan[i].digest;
+    // A unit that is stored already costs its packing, not its space.
+    if (packed.new_units.contains(digest) || is_known(digest)) continue;
+    RETURN_IF_ERROR(writer->Finish());
+    packed.new_units.emplace(digest, stored);
+  }
+  ModelManifest& manifest = packed.manifest;
+  ASSIGN_OR_RETURN(manifest.source_digest, source_digest.Wait());
+  for (const auto& file : source.files) {
+    RETURN_IF_ERROR(file->CheckUnchanged());
+  }
+  manifest.total_bytes = TotalBytes(plan);
+  manifest.parameters = NumParameters(plan);
+  manifest.spec = source.spec;
+  manifest.units = std::move(plan);
+  packed.encoded = EncodeManifest(manifest);
+  manifest.version = VersionOf(packed.encoded);
+  return packed;
+}
+
+}  // namespace conclave::weights

@@ -1,0 +1,60 @@
+// One linear classifier per category against the rest, over sparse rows: L2
+// regularised squared hinge, solved in the dual by coordinate descent (Hsieh et
+// al., ICML 2008; what LIBLINEAR does). All categories advance together: one
+// pass over a sample's rows scores every category at once, which is what makes
+// 15,000 samples x 150 categories a matter of seconds on one core.
+//
+// Deterministic: same samples, same seed, same bits.
+#ifndef CONCLAVE_ROUTER_SERVICE_CLASSIFY_LINEAR_SVM_H_
+#define CONCLAVE_ROUTER_SERVICE_CLASSIFY_LINEAR_SVM_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "router_service/classify/tfidf.h"
+
+namespace conclave::router {
+
+struct SvmOptions {
+  double c = 1;           // cost of a violated margin
+  int max_epochs = 12;    // accuracy on CLINC150 is flat from 8 on
+  double tolerance = 0.05;  // largest projected gradient at which to stop
+  uint64_t seed = 1;      // order of the samples within an epoch
+};
+
+class LinearSvm {
+ public:
+  LinearSvm() = default;
+  // labels[i] in [0, num_categories) belongs to samples[i]; only samples named
+  // by `use` are trained on. Rows are < num_rows.
+  // `alpha` may be null. Else it holds the dual variables, in and out:
+  // [samples][PaddedCategories], zeros or what an earlier run over some of the
+  // same samples left, which then is the start: fewer epochs are needed.
+  static LinearSvm Train(std::span<const RowVector> samples,
+                         std::span<const uint32_t> labels,
+                         std::span<const uint32_t> use, uint32_t num_rows,
+                         uint32_t num_categories, const SvmOptions& options,
+                         std::vector<float>* alpha);
+
+  // Floats in a row of `num_categories`.
+  static size_t PaddedCategories(uint32_t num_categories) {
+    return (size_t{num_categories} + 3) / 4 * 4;
+  }
+
+  // Margins, [num_categories]: above 0 means "more like it than not".
+  void Score(const RowVector& x, std::vector<float>* margins) const;
+
+  uint32_t num_categories() const { return num_categories_; }
+  int epochs() const { return epochs_; }
+
+ private:
+  size_t stride_ = 0;  // num_categories_ padded to 4
+  uint32_t num_categories_ = 0;
+  int epochs_ = 0;
+  std::vector<float> weights_;  // [num_rows + 1][stride_]; last row: bias
+};
+
+}  // namespace conclave::router
+
+#endif  // CONCLAVE_ROUTER_SERVICE_CLASSIFY_LINEAR_SVM_H_

@@ -1,0 +1,74 @@
+// Keeps the newest classifier trained while requests run. A background thread
+// trains; readers load one pointer.
+//
+//   Update(set) -> fast tier trained -> published
+//               -> vectors of new samples embedded -> encoder tier -> published
+//
+// A newer set cancels the embedding of an older one. When the encoder fails,
+// the fast tier stays and the reason is kept; the next Update tries again.
+//
+// Threads: all methods may run concurrently; `embed` is called on the
+// background thread and, by readers, on theirs.
+#ifndef CONCLAVE_ROUTER_SERVICE_CLASSIFY_LIVE_CLASSIFIER_H_
+#define CONCLAVE_ROUTER_SERVICE_CLASSIFY_LIVE_CLASSIFIER_H_
+
+#include <absl/time/time.h>
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "router_service/classify/classifier.h"
+#include "router_service/classify/vector_cache.h"
+
+namespace conclave::router {
+
+class LiveClassifier {
+ public:
+  // `embed` may be null: no encoder tier, then.
+  explicit LiveClassifier(EmbedFn embed);
+  ~LiveClassifier();
+  LiveClassifier(const LiveClassifier&) = delete;
+  LiveClassifier& operator=(const LiveClassifier&) = delete;
+
+  // Returns at once. The same version as the newest changes nothing.
+  void Update(std::shared_ptr<const TrainingSet> set);
+
+  // Never null; trained on nothing before the first update is through.
+  std::shared_ptr<const Classifier> current() const;
+
+  // Waits until the newest update is served by the fast tier, or by every tier
+  // there can be. False when the time is up.
+  bool WaitForFast(absl::Duration timeout) const;
+  bool WaitForAll(absl::Duration timeout) const;
+
+  // The last failure of the encoder while training; empty: none.
+  std::string encoder_error() const;
+  const VectorCache& vectors() const { return vectors_; }
+
+ private:
+  void Run();
+  void Publish(std::shared_ptr<const Classifier> classifier);
+  void TrainEncoder(std::shared_ptr<const Classifier> fast, uint64_t ticket);
+  bool WaitFor(const uint64_t& done, absl::Duration timeout) const;
+
+  const EmbedFn embed_;
+  VectorCache vectors_;
+  std::shared_ptr<const Classifier> current_;  // std::atomic_load and _store
+
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
+  std::shared_ptr<const TrainingSet> wanted_;
+  std::string encoder_error_;
+  uint64_t asked_ = 0;      // tickets: the newest update, and how far each
+  uint64_t fast_done_ = 0;  // tier has come
+  uint64_t all_done_ = 0;
+  bool stop_ = false;
+  std::thread thread_;  // last: starts when all else is there
+};
+
+}  // namespace conclave::router
+
+#endif  // CONCLAVE_ROUTER_SERVICE_CLASSIFY_LIVE_CLASSIFIER_H_

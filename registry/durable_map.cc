@@ -4,6 +4,7 @@
 #include <rocksdb/options.h>
 #include <rocksdb/table.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <system_error>
 
@@ -63,6 +64,14 @@ rocksdb::Options SmallOptions() {
   return options;
 }
 
+absl::StatusOr<std::unique_ptr<rocksdb::DB>> OpenRocks(
+    const std::string& path) {
+  rocksdb::DB* db = nullptr;
+  RETURN_IF_ERROR(FromRocks(rocksdb::DB::Open(SmallOptions(), path, &db),
+                            path));
+  return std::unique_ptr<rocksdb::DB>(db);
+}
+
 class RocksDbMap final : public DurableMap {
  public:
   RocksDbMap(std::string path, std::unique_ptr<rocksdb::DB> db)
@@ -81,31 +90,59 @@ class RocksDbMap final : public DurableMap {
   }
 
   absl::Status Apply(const std::vector<Write>& writes) override {
-    if (stopped_) {
-      // After a failed write RocksDB refuses all others until it is resumed.
-      if (const rocksdb::Status resumed = db_->Resume(); !resumed.ok()) {
-        return FromRocks(resumed, path_);
-      }
-      stopped_ = false;
+    // After a failed write RocksDB refuses all others (Resume() was tried: the
+    // log file keeps its error). Only opening again helps.
+    if (db_ == nullptr) {
+      ASSIGN_OR_RETURN(db_, OpenRocks(path_));
     }
     rocksdb::WriteBatch batch;
+    RETURN_IF_ERROR(Append(undo_, batch));
+    RETURN_IF_ERROR(Append(writes, batch));
+    rocksdb::WriteOptions synchronous;
+    synchronous.sync = true;
+    const rocksdb::Status written = db_->Write(synchronous, &batch);
+    if (written.ok()) {
+      undo_.clear();
+      return absl::OkStatus();
+    }
+    AddUndo(writes);
+    db_.reset();
+    return FromRocks(written, path_);
+  }
+
+ private:
+  absl::Status Append(const std::vector<Write>& writes,
+                      rocksdb::WriteBatch& batch) const {
     for (const Write& write : writes) {
       const rocksdb::Status added =
           write.value.has_value() ? batch.Put(write.key, *write.value)
                                   : batch.Delete(write.key);
       RETURN_IF_ERROR(FromRocks(added, path_));
     }
-    rocksdb::WriteOptions synchronous;
-    synchronous.sync = true;
-    const rocksdb::Status written = db_->Write(synchronous, &batch);
-    stopped_ = !written.ok();
-    return FromRocks(written, path_);
+    return absl::OkStatus();
   }
 
- private:
+  // A batch whose write failed may still lie whole in the log and come back
+  // when it is read. What it would change is therefore put back, as readers
+  // know it, in one batch with the next write.
+  void AddUndo(const std::vector<Write>& writes) {
+    for (const Write& write : writes) {
+      const bool known =
+          std::any_of(undo_.begin(), undo_.end(),
+                      [&](const Write& u) { return u.key == write.key; });
+      if (known) continue;
+      std::string value;
+      if (db_->Get(rocksdb::ReadOptions(), write.key, &value).ok()) {
+        undo_.push_back({write.key, std::move(value)});
+      } else {
+        undo_.push_back({write.key, std::nullopt});
+      }
+    }
+  }
+
   const std::string path_;
-  const std::unique_ptr<rocksdb::DB> db_;
-  bool stopped_ = false;
+  std::unique_ptr<rocksdb::DB> db_;  // null after a failed write
+  std::vector<Write> undo_;
 };
 
 }  // namespace
@@ -126,11 +163,9 @@ absl::StatusOr<std::unique_ptr<DurableMap>> DurableMap::Open(
                            "--data-dir",
                            path, error ? error.message() : "a file is there");
   }
-  rocksdb::DB* db = nullptr;
-  RETURN_IF_ERROR(FromRocks(rocksdb::DB::Open(SmallOptions(), path, &db),
-                            path));
+  ASSIGN_OR_RETURN(auto db, OpenRocks(path));
   return std::unique_ptr<DurableMap>(
-      std::make_unique<RocksDbMap>(path, std::unique_ptr<rocksdb::DB>(db)));
+      std::make_unique<RocksDbMap>(path, std::move(db)));
 }
 
 }  // namespace conclave::registry

@@ -8,6 +8,8 @@
 namespace conclave::rpc {
 namespace {
 
+constexpr int kKeepaliveMs = 10'000;
+
 grpc::ChannelArguments ClientArguments() {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
@@ -15,6 +17,10 @@ grpc::ChannelArguments ClientArguments() {
   // A worker that restarts is found again within a second.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  // A peer whose machine is gone says nothing: a stream that only listens
+  // finds out by pinging.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveMs / 2);
   return arguments;
 }
 
@@ -34,6 +40,13 @@ class GrpcServer final : public Server {
     // Without this a second server could take the same port unnoticed.
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
     builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 1024);
+    // Pings as often as our clients send them are no abuse.
+    builder.AddChannelArgument(
+        GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+        kKeepaliveMs / 2);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                               kKeepaliveMs / 2);
     if (!address.empty()) {
       builder.AddListeningPort(address, grpc::InsecureServerCredentials(),
                                &port_);

@@ -1,0 +1,345 @@
+// Service and client together, in-process and over TCP.
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "base/rpc/server.h"
+#include "conclave/v1/registry.grpc.pb.h"
+#include "registry/client.h"
+#include "registry/rocksdb_registry.h"
+#include "registry/service.h"
+#include "tests/contract/registry_testing.h"
+
+namespace conclave::registry {
+namespace {
+
+absl::Time Soon() { return absl::Now() + absl::Seconds(20); }
+
+// Waits until `done` holds; the time that took, or nothing after 10 s.
+template <typename Predicate>
+std::optional<absl::Duration> TimeUntil(const Predicate& done) {
+  const absl::Time start = absl::Now();
+  while (!done()) {
+    if (absl::Now() - start > absl::Seconds(10)) return std::nullopt;
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+  return absl::Now() - start;
+}
+
+// Stands in for a weight store: "imports" any path but a bad one.
+class FakeModelAdmin final : public ModelAdmin {
+ public:
+  absl::StatusOr<ModelRecord> Import(
+      const std::string& path, const std::string& name,
+      const std::function<void(int64_t, int64_t)>& progress) override {
+    if (path == "bad") return InvalidArgument("not a model at offset 4");
+    for (int64_t done = 0; done <= 100; done += 50) progress(done, 100);
+    return SomeModel(name);
+  }
+  absl::Status Remove(const std::string& name) override {
+    removed.push_back(name);
+    return remove_answer;
+  }
+  std::vector<std::string> removed;
+  absl::Status remove_answer;
+};
+
+class RegistryRpcTest : public testing::TestWithParam<bool> {
+ protected:
+  void SetUp() override {
+    std::string pattern =
+        (std::filesystem::temp_directory_path() / "regrpc-XXXXXX").string();
+    path_ = mkdtemp(pattern.data());
+    StartServer(0);
+    ASSERT_OK_STATUS(registry_->PutModel(SomeModel("small")));
+  }
+  void TearDown() override {
+    StopServer();
+    std::filesystem::remove_all(path_);
+  }
+
+  void StartServer(int port) {
+    registry_ = OpenRocksDbRegistry({.path = path_}).value();
+    service_ = MakeRegistryService(
+        registry_.get(), &models_,
+        {.worker_lease = absl::Milliseconds(600),
+         .expiry_interval = absl::Milliseconds(50)});
+    auto server = rpc::Server::Start(fmt::format("127.0.0.1:{}", port),
+                                     {service_.get()});
+    ASSERT_OK_STATUS(server);
+    server_ = std::move(server).value();
+    port_ = server_->port();
+  }
+  void StopServer() {
+    if (server_ != nullptr) server_->Shutdown(absl::Now());
+    server_.reset();
+    service_.reset();
+    registry_.reset();
+  }
+  std::shared_ptr<grpc::Channel> Channel() {
+    return GetParam() ? rpc::Connect(fmt::format("127.0.0.1:{}", port_))
+                      : server_->InProcessChannel();
+  }
+  std::unique_ptr<RegistryClient> Client() {
+    auto client = RegistryClient::Create(Channel());
+    EXPECT_TRUE(client->WaitUntilReady(Soon()).ok());
+    return client;
+  }
+
+  std::string path_;
+  FakeModelAdmin models_;
+  std::unique_ptr<Registry> registry_;
+  std::unique_ptr<grpc::Service> service_;
+  std::unique_ptr<rpc::Server> server_;
+  int port_ = 0;
+};
+
+INSTANTIATE_TEST_SUITE_P(Channels, RegistryRpcTest, testing::Bool(),
+                         [](const auto& param_info) {
+                           return param_info.param ? "Tcp" : "InProcess";
+                         });
+
+TEST_P(RegistryRpcTest, AChangeIsVisibleElsewhereWithin200Ms) {
+  const auto writer = Client();
+  const auto reader = Client();
+  EXPECT_TRUE(reader->snapshot()->models.contains("small"));
+  absl::Duration worst = absl::ZeroDuration();
+  for (int i = 0; i < 50; ++i) {
+    const std::string name = fmt::format("e{}", i);
+    const auto added = writer->RegisterExpert(
+        OnModel(name, "small", {"general"}), name, Soon());
+    ASSERT_OK_STATUS(added);
+    const auto visible = TimeUntil(
+        [&] { return reader->snapshot()->experts.contains(name); });
+    ASSERT_TRUE(visible.has_value());
+    worst = std::max(worst, *visible);
+    EXPECT_EQ(*reader->snapshot()->experts.at(name), *added);
+  }
+  EXPECT_LT(worst, absl::Milliseconds(200));
+  printf("slowest of 50 changes visible after %.2f ms\n",
+         absl::ToDoubleMilliseconds(worst));
+}
+
+TEST_P(RegistryRpcTest, CallsAndErrorsCrossTheWire) {
+  const auto client = Client();
+  const ExpertSpec spec = OnModel("chat", "small", {"general"});
+  const auto added = client->RegisterExpert(spec, "k", Soon());
+  ASSERT_OK_STATUS(added);
+  EXPECT_EQ(*added, *registry_->snapshot()->experts.at("chat"));
+  EXPECT_EQ(*client->RegisterExpert(spec, "k", Soon()), *added);
+  EXPECT_STATUS(client->RegisterExpert(spec, "k2", Soon()), kAlreadyExists,
+                "remove it first");
+  ASSERT_OK_STATUS(client->RegisterExpert(
+      OnModel("coder", "small", {"code"}), "", Soon()));
+  EXPECT_STATUS(client->DrainExpert("chat", "", Soon()), kFailedPrecondition,
+                "general");
+  ASSERT_OK_STATUS(client->SetAlias("best", "chat", Soon()));
+  ASSERT_OK_STATUS(client->RemoveAlias("best", Soon()));
+  const auto drained = client->DrainExpert("coder", "", Soon());
+  ASSERT_OK_STATUS(drained);
+  EXPECT_EQ(drained->state, ExpertState::kDraining);
+  ASSERT_OK_STATUS(client->RemoveExpert("coder", "", Soon()));
+  const auto experts = client->ListExperts(Soon());
+  ASSERT_OK_STATUS(experts);
+  ASSERT_EQ(experts->size(), 1u);
+  EXPECT_EQ((*experts)[0], *added);
+  const auto gone = TimeUntil(
+      [&] { return !client->snapshot()->experts.contains("coder"); });
+  EXPECT_TRUE(gone.has_value());
+}
+
+TEST_P(RegistryRpcTest, ModelsAreImportedAndRemoved) {
+  const auto client = Client();
+  int64_t reported = 0;
+  const auto model = client->ImportModel(
+      "file.gguf", "big", [&](int64_t done, int64_t) { reported = done; },
+      Soon());
+  ASSERT_OK_STATUS(model);
+  EXPECT_EQ(*model, SomeModel("big"));
+  EXPECT_EQ(reported, SomeModel("big").bytes);
+  EXPECT_STATUS(client->ImportModel("bad", "other", nullptr, Soon()),
+                kInvalidArgument, "offset 4");
+  ASSERT_EQ(client->ListModels(Soon())->size(), 2u);
+  ASSERT_OK_STATUS(client->RegisterExpert(
+      OnModel("chat", "big", {"general"}), "", Soon()));
+  EXPECT_STATUS(client->RemoveModel("big", Soon()), kFailedPrecondition,
+                "chat");
+  EXPECT_TRUE(models_.removed.empty());
+  ASSERT_OK_STATUS(client->RemoveExpert("chat", "", Soon()));
+  ASSERT_OK_STATUS(client->RemoveModel("big", Soon()));
+  EXPECT_EQ(models_.removed, std::vector<std::string>{"big"});
+  models_.remove_answer = Unavailable("disk");
+  EXPECT_STATUS(client->RemoveModel("small", Soon()), kUnavailable, "disk");
+  EXPECT_TRUE(registry_->snapshot()->models.contains("small"));
+}
+
+TEST_P(RegistryRpcTest, WorkersComeAndGo) {
+  const auto client = Client();
+  const auto joined = client->JoinWorker("box", "h:1", {"v"}, Soon());
+  ASSERT_OK_STATUS(joined);
+  for (int i = 0; i < 8; ++i) {  // Longer than the lease.
+    std::this_thread::sleep_for(std::chrono::milliseconds(120));
+    ASSERT_OK_STATUS(
+        client->HeartbeatWorker("box", joined->epoch, {"v"}, Soon()));
+  }
+  EXPECT_TRUE(client->snapshot()->workers.contains("box"));
+  EXPECT_STATUS(client->HeartbeatWorker("box", joined->epoch - 1, {}, Soon()),
+                kAborted, "stale");
+  const auto gone =
+      TimeUntil([&] { return client->snapshot()->workers.empty(); });
+  ASSERT_TRUE(gone.has_value());
+  EXPECT_LT(*gone, absl::Seconds(2));
+  EXPECT_STATUS(client->HeartbeatWorker("box", joined->epoch, {}, Soon()),
+                kNotFound, "join again");
+  const auto again = client->JoinWorker("box", "h:2", {}, Soon());
+  ASSERT_OK_STATUS(again);
+  EXPECT_GT(again->epoch, joined->epoch);
+  ASSERT_OK_STATUS(client->LeaveWorker("box", again->epoch, Soon()));
+}
+
+TEST_P(RegistryRpcTest, CallbacksGetEverySnapshotInOrder) {
+  const auto client = Client();
+  std::mutex mutex;
+  std::vector<uint64_t> revisions;
+  client->OnChange([&](std::shared_ptr<const Snapshot> state) {
+    std::lock_guard lock(mutex);
+    revisions.push_back(state->revision);
+  });
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_OK_STATUS(client->RegisterExpert(
+        OnModel(fmt::format("e{}", i), "small", {"general"}), "", Soon()));
+  }
+  ASSERT_TRUE(TimeUntil([&] {
+                return client->snapshot()->experts.size() == 20;
+              }).has_value());
+  std::lock_guard lock(mutex);
+  EXPECT_TRUE(std::is_sorted(revisions.begin(), revisions.end()));
+}
+
+// More than one message could carry: 24 experts of 1 MB each.
+TEST_P(RegistryRpcTest, ALargeRegistryArrivesWhole) {
+  ExpertSpec spec = OnModel("", "small", {"general"});
+  spec.samples.assign(250, {std::string(4000, 'x'), ""});
+  for (int i = 0; i < 24; ++i) {
+    spec.name = fmt::format("e{}", i);
+    ASSERT_OK_STATUS(registry_->RegisterExpert(spec, ""));
+  }
+  const auto client = Client();
+  EXPECT_EQ(client->snapshot()->experts.size(), 24u);
+  const auto listed = client->ListExperts(Soon());
+  ASSERT_OK_STATUS(listed);
+  ASSERT_EQ(listed->size(), 24u);
+  EXPECT_EQ((*listed)[7].samples.size(), 250u);
+  const auto stub = v1::Registry::NewStub(Channel());
+  grpc::ClientContext context;
+  v1::ListExpertsResponse response;
+  ASSERT_TRUE(
+      stub->ListExperts(&context, v1::ListRequest(), &response).ok());
+  EXPECT_EQ(response.experts_size(), 24);
+}
+
+TEST_P(RegistryRpcTest, CategoriesCountExpertsAndSamples) {
+  ExpertSpec spec = OnModel("both", "small", {"law", "tax"});
+  spec.samples = {{"a", "law"}, {"b", "tax"}, {"c", ""}};
+  ASSERT_OK_STATUS(registry_->RegisterExpert(spec, ""));
+  const auto stub = v1::Registry::NewStub(Channel());
+  grpc::ClientContext context;
+  v1::ListCategoriesResponse response;
+  ASSERT_TRUE(
+      stub->ListCategories(&context, v1::ListRequest(), &response).ok());
+  ASSERT_EQ(response.categories_size(), 2);
+  EXPECT_EQ(response.categories(0).name(), "law");
+  EXPECT_EQ(response.categories(0).samples(), 2);
+  EXPECT_EQ(response.categories(1).samples(), 1);
+  grpc::ClientContext other;
+  v1::GetRequest get;
+  get.set_name("bot");
+  v1::Expert expert;
+  const grpc::Status missing = stub->GetExpert(&other, get, &expert);
+  EXPECT_EQ(missing.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_THAT(missing.error_message(), testing::HasSubstr("both"));
+}
+
+TEST_P(RegistryRpcTest, AWatcherThatDoesNotReadIsSentAway) {
+  const auto stub = v1::Registry::NewStub(Channel());
+  grpc::ClientContext context;
+  const auto reader = stub->Watch(&context, v1::WatchRequest());
+  ExpertSpec spec = OnModel("e", "small", {"general"});
+  spec.samples.assign(60, {std::string(8000, 'x'), ""});
+  // Each round is two changes, half a megabyte together; the backlog is 1024.
+  for (int i = 0; i < 700; ++i) {
+    ASSERT_OK_STATUS(registry_->RegisterExpert(spec, ""));
+    ASSERT_OK_STATUS(registry_->RemoveExpert("e", 0, ""));
+  }
+  v1::Change change;
+  int read = 0;
+  while (reader->Read(&change)) ++read;
+  const grpc::Status status = reader->Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED)
+      << status.error_message();
+  EXPECT_LT(read, 1400);
+}
+
+TEST_P(RegistryRpcTest, AWatcherOfAForgottenRevisionIsTold) {
+  const auto stub = v1::Registry::NewStub(Channel());
+  const auto watch = [&](uint64_t revision) {
+    grpc::ClientContext context;
+    v1::WatchRequest request;
+    request.set_after_revision(revision);
+    const auto reader = stub->Watch(&context, request);
+    v1::Change change;
+    if (reader->Read(&change)) {
+      EXPECT_TRUE(change.caught_up());
+      context.TryCancel();
+    }
+    return reader->Finish().error_code();
+  };
+  EXPECT_EQ(watch(registry_->snapshot()->revision),
+            grpc::StatusCode::CANCELLED);
+  EXPECT_EQ(watch(999), grpc::StatusCode::OUT_OF_RANGE);
+}
+
+TEST_P(RegistryRpcTest, TheMirrorSurvivesARestart) {
+  if (!GetParam()) GTEST_SKIP() << "an in-process channel ends with its server";
+  const auto client = Client();
+  ASSERT_OK_STATUS(client->RegisterExpert(
+      OnModel("chat", "small", {"general"}), "", Soon()));
+  ASSERT_OK_STATUS(client->RegisterExpert(
+      OnModel("old", "small", {"code"}), "", Soon()));
+  ASSERT_TRUE(TimeUntil([&] {
+                return client->snapshot()->experts.size() == 2;
+              }).has_value());
+  const int port = port_;
+  StopServer();
+  EXPECT_EQ(client->snapshot()->experts.size(), 2u) << "the last state stays";
+  EXPECT_STATUS(client->RegisterExpert(OnModel("x", "small", {"code"}), "",
+                                       absl::Now() + absl::Seconds(1)),
+                kUnavailable, "");
+  {  // What changes meanwhile, a removal included, is seen afterwards.
+    auto registry = OpenRocksDbRegistry({.path = path_}).value();
+    ASSERT_OK_STATUS(registry->RemoveExpert("old", 0, ""));
+    ASSERT_OK_STATUS(
+        registry->RegisterExpert(OnModel("new", "small", {"code"}), ""));
+  }
+  StartServer(port);
+  EXPECT_TRUE(TimeUntil([&] {
+                const auto state = client->snapshot();
+                return state->experts.contains("new") &&
+                       !state->experts.contains("old");
+              }).has_value());
+}
+
+TEST(RegistryClientTest, NobodyThereIsADeadline) {
+  const auto client = RegistryClient::Create(rpc::Connect("127.0.0.1:1"));
+  EXPECT_STATUS(
+      client->WaitUntilReady(absl::Now() + absl::Milliseconds(300)),
+      kDeadlineExceeded, "did not answer");
+  EXPECT_EQ(client->snapshot()->revision, 0u);
+}
+
+}  // namespace
+}  // namespace conclave::registry

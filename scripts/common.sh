@@ -2,6 +2,8 @@
 # Colours on a terminal only.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# The compiler cache serves any checkout: paths under the tree are relative in it.
+export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1
 models=${CONCLAVE_MODELS:-$HOME/.cache/conclave/models}
 if [ -t 1 ]; then bold=$'\e[1m'; dim=$'\e[2m'; red=$'\e[31m'; off=$'\e[0m'
 else bold=; dim=; red=; off=; fi

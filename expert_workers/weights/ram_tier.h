@@ -1,6 +1,15 @@
 // Weights in host memory under a byte budget (disk -> RAM). A lease pins a
 // model's units; units nobody leases are evicted when room is needed.
 //
+//   unit:  Absent -> Loading -> Resident -> Absent   (evicted)
+//                       |
+//                       +-> Quarantined              (corrupt; Evict() forgets)
+//
+// Room is reserved for a whole model before the first read, so that two
+// half-loaded models cannot wait for each other. Those who wait for room are
+// served in the order they came; a model that is resident already is leased at
+// once. A unit is read by one loader; others that need it wait for that one.
+//
 // Threads: all methods may run concurrently.
 // Lifetime: a ModelLease may outlive nothing but its RamTier.
 #ifndef CONCLAVE_EXPERT_WORKERS_WEIGHTS_RAM_TIER_H_
@@ -61,14 +70,16 @@ class RamTier {
   virtual ~RamTier() = default;
 
   // Loads what is missing (evicting the least recently used unleased units)
-  // and pins it all. Waits until `deadline` for other leases to end.
+  // and pins it all. Waits until `deadline` for other leases to end and for
+  // units that others are loading; its own reading is not cut short.
   //   RESOURCE_EXHAUSTED  the model alone exceeds the budget: both numbers
   //   DEADLINE_EXCEEDED   leases of other models did not end in time
   //   DATA_LOSS           a unit is corrupt: it is quarantined and named
   virtual absl::StatusOr<std::unique_ptr<ModelLease>> Acquire(
       std::shared_ptr<const ModelManifest> manifest, absl::Time deadline) = 0;
 
-  // Drops a model's unleased units now.
+  // Drops a model's unleased units now, and forgets which of them were
+  // corrupt: after a new import they are read again.
   virtual void Evict(std::string_view version) = 0;
   virtual RamTierStats Stats() const = 0;
 };

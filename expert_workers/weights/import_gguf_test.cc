@@ -1,0 +1,248 @@
+#include "expert_workers/weights/import_gguf.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "expert_workers/weights/test_files.h"
+
+namespace conclave::weights {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using testing::AsBytes;
+using testing::GgufBuilder;
+using testing::TinyModel;
+
+absl::StatusOr<ModelSource> Open(const std::string& bytes) {
+  return OpenGguf(FromMemory("tiny.gguf", AsBytes(bytes)));
+}
+
+std::string MessageOf(const absl::StatusOr<ModelSource>& source) {
+  return std::string(source.status().message());
+}
+
+TEST(ImportGguf, ReadsTheSpec) {
+  const std::string file = TinyModel().Build();
+  const auto source = Open(file);
+  ASSERT_TRUE(source.ok()) << source.status();
+  const ModelHyperparameters& model = source->spec.hyperparameters;
+  EXPECT_EQ(model.architecture, "llama");
+  EXPECT_EQ(model.num_layers, 2);
+  EXPECT_EQ(model.head_dim, 16);
+  EXPECT_EQ(model.num_kv_heads, 2);
+  EXPECT_EQ(model.vocab_size, 40);
+  EXPECT_EQ(model.max_context, 128);
+  EXPECT_EQ(model.rope_theta, 10000.0f);
+  EXPECT_TRUE(model.tied_embeddings);
+  const TokenizerSpec& tokenizer = source->spec.tokenizer;
+  EXPECT_EQ(tokenizer.pre, "smollm");
+  EXPECT_EQ(tokenizer.eos_id, 0);
+  EXPECT_EQ(tokenizer.bos_id, -1);
+  // <|im_end|>, by its text; <|endoftext|> is the EOS itself.
+  EXPECT_THAT(tokenizer.end_of_turn_ids, ElementsAre(2));
+  EXPECT_EQ(tokenizer.types[1], TokenType::kControl);
+  EXPECT_EQ(source->spec.chat_template, "{{ messages }}");
+  ASSERT_EQ(source->units.size(), 4u);
+  EXPECT_EQ(source->units[0].name, "embedding");
+  EXPECT_EQ(source->units[2].name, "layer.1");
+  EXPECT_EQ(source->units[3].name, "head");
+  EXPECT_EQ(source->units[2].tensors.size(), 9u);
+}
+
+TEST(ImportGguf, EveryTensorOfTheFamilyIsNeeded) {
+  for (const char* name :
+       {"token_embd.weight", "blk.0.attn_norm.weight", "blk.1.attn_q.weight",
+        "blk.1.ffn_down.weight", "output_norm.weight"}) {
+    TinyModel tiny;
+    tiny.without = name;
+    const auto source = Open(tiny.Build());
+    EXPECT_EQ(source.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(MessageOf(source), AllOf(HasSubstr(name),
+                                         HasSubstr("missing")));
+  }
+  TinyModel tiny;
+  tiny.architecture = "qwen2";
+  ASSERT_TRUE(Open(tiny.Build()).ok());
+  tiny.without = "blk.0.attn_k.bias";
+  EXPECT_THAT(MessageOf(Open(tiny.Build())), HasSubstr("blk.0.attn_k.bias"));
+}
+
+TEST(ImportGguf, WrongShapesAndUnknownTensorsAreRefused) {
+  TinyModel tiny;
+  tiny.without = "blk.0.ffn_up.weight";
+  tiny.more = [](GgufBuilder* file) {
+    file->Tensor("blk.0.ffn_up.weight", 0, {64, 95},
+                 testing::Floats(64 * 95, 1));
+  };
+  EXPECT_THAT(MessageOf(Open(tiny.Build())),
+              AllOf(HasSubstr("95 by 64"), HasSubstr("96 by 64")));
+
+  tiny = TinyModel();
+  tiny.more = [](GgufBuilder* file) {
+    file->Tensor("blk.0.attn_q.bias", 0, {64}, testing::Floats(64, 1));
+  };
+  const auto extra = Open(tiny.Build());
+  EXPECT_EQ(extra.status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(MessageOf(extra), HasSubstr("blk.0.attn_q.bias"));
+}
+
+TEST(ImportGguf, UnknownKindsSayWhatIsSupported) {
+  TinyModel tiny;
+  tiny.architecture = "mamba";
+  const auto architecture = Open(tiny.Build());
+  EXPECT_EQ(architecture.status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(MessageOf(architecture),
+              AllOf(HasSubstr("mamba"), HasSubstr("llama, qwen2")));
+
+  std::string file = TinyModel().Build();
+  file.replace(file.find("smollm"), 6, "smollx");
+  const auto pre = Open(file);
+  EXPECT_EQ(pre.status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(MessageOf(pre), AllOf(HasSubstr("smollx"),
+                                    HasSubstr("llama-bpe")));
+
+  tiny = TinyModel();
+  tiny.more = [](GgufBuilder* more) {
+    more->Int("llama.expert_count", 8);
+  };
+  EXPECT_EQ(Open(tiny.Build()).status().code(),
+            absl::StatusCode::kUnimplemented);
+}
+
+TEST(ImportGguf, HostileNumbersAreRefused) {
+  const struct {
+    const char* key;
+    uint32_t value;
+  } cases[] = {{"llama.attention.key_length", 3},
+               {"llama.attention.key_length", 0},
+               {"llama.attention.key_length", 0xffffffffu},
+               {"llama.rope.dimension_count", 8},
+               {"tokenizer.ggml.bos_token_id", 40},
+               {"tokenizer.ggml.eot_token_id", 0x7fffffffu}};
+  for (const auto& [key, value] : cases) {
+    TinyModel tiny;
+    tiny.more = [key = key, value = value](GgufBuilder* file) {
+      file->Int(key, value);
+    };
+    EXPECT_FALSE(Open(tiny.Build()).ok()) << key << " " << value;
+  }
+  for (uint32_t TinyModel::*field :
+       {&TinyModel::num_layers, &TinyModel::heads, &TinyModel::kv_heads}) {
+    // The numbers in the metadata lie; the tensors stay as they are.
+    const std::string good = TinyModel().Build();
+    TinyModel lying;
+    lying.*field = 3;
+    const std::string bad = lying.Build();
+    const size_t data = good.find("token_embd.weight");
+    const std::string mixed =
+        bad.substr(0, bad.find("token_embd.weight")) + good.substr(data);
+    EXPECT_FALSE(Open(mixed).ok());
+  }
+}
+
+// GGUF holds a llama's Q and K rows as x0 y0 x1 y1 ..; the kernels want
+// x0 x1 .. y0 y1 ...
+TEST(ImportGguf, UndoesTheRopePermutation) {
+  TinyModel tiny;
+  tiny.matrix_type = kernels::QuantType::kF32;
+  tiny.without = "blk.0.attn_k.weight";
+  constexpr int kHeadDim = 16;
+  constexpr int kRows = 32;
+  std::string data;
+  for (int row = 0; row < kRows; ++row) {
+    // What row the matrix had before conversion.
+    const int head = row / kHeadDim;
+    const int within = row % kHeadDim;
+    const int original =
+        head * kHeadDim + (within % 2) * (kHeadDim / 2) + within / 2;
+    for (int col = 0; col < 64; ++col) {
+      testing::Append(&data, static_cast<float>(original * 100 + col));
+    }
+  }
+  tiny.more = [&data](GgufBuilder* file) {
+    file->Tensor("blk.0.attn_k.weight", 0, {64, kRows}, data);
+  };
+  const std::string file = tiny.Build();
+  const auto source = Open(file);
+  ASSERT_TRUE(source.ok()) << source.status();
+  const SourceTensor& tensor = source->units[1].tensors[2];
+  ASSERT_EQ(tensor.name, "blk.0.attn_k.weight");
+  std::vector<float> rows(kRows * 64);
+  ASSERT_TRUE(ReadRows(*source, tensor, 0, kRows,
+                       std::as_writable_bytes(std::span(rows)))
+                  .ok());
+  for (int row = 0; row < kRows; ++row) {
+    for (int col = 0; col < 64; ++col) {
+      ASSERT_EQ(rows[static_cast<size_t>(row * 64 + col)], row * 100 + col);
+    }
+  }
+  // Any window of rows is the same window of the whole.
+  std::vector<float> window(5 * 64);
+  ASSERT_TRUE(ReadRows(*source, tensor, 13, 5,
+                       std::as_writable_bytes(std::span(window)))
+                  .ok());
+  EXPECT_EQ(window[0], 1300);
+  EXPECT_EQ(window[4 * 64], 1700);
+
+  tiny.architecture = "qwen2";
+  const std::string qwen = tiny.Build();
+  const auto same = Open(qwen);
+  ASSERT_TRUE(same.ok()) << same.status();
+  EXPECT_EQ(same->units[1].tensors[3].interleaved_head_dim, 0);
+}
+
+std::string RopeFactors(int head_dim, double theta, double factor) {
+  std::string bytes;
+  for (int i = 0; i < head_dim / 2; ++i) {
+    const double wavelength =
+        2 * std::numbers::pi * std::pow(theta, 2.0 * i / head_dim);
+    double value = factor;
+    if (wavelength < 2048) {
+      value = 1;
+    } else if (wavelength <= 8192) {
+      const double smooth = (8192 / wavelength - 1) / 3;
+      value = 1 / ((1 - smooth) / factor + smooth);
+    }
+    testing::Append(&bytes, static_cast<float>(value));
+  }
+  return bytes;
+}
+
+TEST(ImportGguf, FindsLlama3ScalingFromItsFactors) {
+  TinyModel tiny;
+  tiny.more = [](GgufBuilder* file) {
+    file->Float("llama.rope.freq_base", 500000.0f);
+    file->Tensor("rope_freqs.weight", 0, {8}, RopeFactors(16, 500000, 32));
+  };
+  const auto source = Open(tiny.Build());
+  ASSERT_TRUE(source.ok()) << source.status();
+  EXPECT_EQ(source->spec.hyperparameters.rope_scaling, "llama3");
+  EXPECT_EQ(source->spec.hyperparameters.rope_factor, 32.0f);
+  EXPECT_EQ(source->spec.hyperparameters.rope_original_context, 8192);
+  EXPECT_EQ(source->units[0].tensors[1].name, "rope_freqs.weight");
+
+  tiny.more = [](GgufBuilder* file) {
+    file->Tensor("rope_freqs.weight", 0, {8}, RopeFactors(16, 5e7, 32));
+  };
+  EXPECT_EQ(Open(tiny.Build()).status().code(),
+            absl::StatusCode::kUnimplemented);
+}
+
+TEST(ImportGguf, GemmaIsRefusedForItsArchitecture) {
+  const std::string path = testing::RealModel("gemma-3-270m.Q4_K_M.gguf");
+  if (path.empty()) GTEST_SKIP() << "gemma-3-270m is not on this machine";
+  auto file = OpenFile(path);
+  ASSERT_TRUE(file.ok());
+  const auto source = OpenGguf(*std::move(file));
+  EXPECT_EQ(source.status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(MessageOf(source), AllOf(HasSubstr("gemma3"),
+                                       HasSubstr("llama, qwen2")));
+}
+
+}  // namespace
+}  // namespace conclave::weights

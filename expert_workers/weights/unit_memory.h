@@ -1,0 +1,49 @@
+// Memory for one loaded unit: 2 MiB-aligned so that the kernel can use huge
+// pages (3-13 % on reads from cold weights), zeroed, given back on
+// destruction.
+#ifndef CONCLAVE_EXPERT_WORKERS_WEIGHTS_UNIT_MEMORY_H_
+#define CONCLAVE_EXPERT_WORKERS_WEIGHTS_UNIT_MEMORY_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include "base/status.h"
+
+namespace conclave::weights {
+
+class UnitMemory {
+ public:
+  UnitMemory() = default;
+  ~UnitMemory() { Release(); }
+  UnitMemory(UnitMemory&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)),
+        size_(std::exchange(other.size_, 0)) {}
+  UnitMemory& operator=(UnitMemory&& other) noexcept {
+    if (this != &other) {
+      Release();
+      data_ = std::exchange(other.data_, nullptr);
+      size_ = std::exchange(other.size_, 0);
+    }
+    return *this;
+  }
+
+  // What a unit of `bytes` takes of a budget: whole pages.
+  static int64_t Footprint(int64_t bytes);
+  // RESOURCE_EXHAUSTED when the system has none.
+  static absl::StatusOr<UnitMemory> Allocate(int64_t bytes);
+
+  std::byte* data() const { return data_; }
+  std::span<std::byte> bytes() const { return {data_, size_}; }
+
+ private:
+  void Release();
+
+  std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+}  // namespace conclave::weights
+
+#endif  // CONCLAVE_EXPERT_WORKERS_WEIGHTS_UNIT_MEMORY_H_

@@ -41,7 +41,8 @@ class Compute {
   };
 
   // Runs body(begin, end) over [0, count) in chunks of `grain` on all
-  // threads; returns when all are done. Call only while holding a Turn.
+  // threads (a single thread gets the whole at once); returns when all are
+  // done. Call only while holding a Turn.
   virtual void ParallelFor(
       int64_t count, int64_t grain,
       const std::function<void(int64_t begin, int64_t end)>& body) = 0;

@@ -19,7 +19,7 @@ TEST(ComputeTest, EveryIndexOnceForAnyCut) {
       for (const int64_t grain : {1, 3, 64}) {
         std::vector<std::atomic<int>> hits(static_cast<size_t>(count));
         compute->ParallelFor(count, grain, [&](int64_t begin, int64_t end) {
-          EXPECT_LE(end - begin, std::max(grain, int64_t{1}));
+          EXPECT_TRUE(threads == 1 || end - begin <= grain);
           for (int64_t i = begin; i < end; ++i) {
             hits[static_cast<size_t>(i)].fetch_add(1);
           }

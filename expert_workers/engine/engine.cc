@@ -49,6 +49,18 @@ absl::Status CheckOptions(const EngineOptions& options) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<const kernels::Ops*> FindOps(const EngineOptions& options) {
+  if (options.reference_path) return &kernels::ReferenceOps();
+  if (options.isa.empty()) return &kernels::FastOps();
+  std::string known;
+  for (const kernels::Isa isa : kernels::SupportedIsas()) {
+    if (kernels::IsaName(isa) == options.isa) return &kernels::FastOps(isa);
+    known += fmt::format(" {}", kernels::IsaName(isa));
+  }
+  return InvalidArgument("isa is \"{}\"; this processor has{}", options.isa,
+                         known);
+}
+
 // A row of logits and what it is for.
 struct LogitUse {
   Answer* answer = nullptr;
@@ -479,10 +491,9 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
     std::shared_ptr<const Tokenizer> tokenizer, Compute* compute,
     EngineOptions options) {
   RETURN_IF_ERROR(CheckOptions(options));
-  const kernels::Ops& ops =
-      options.reference_path ? kernels::ReferenceOps() : kernels::FastOps();
+  ASSIGN_OR_RETURN(const kernels::Ops* ops, FindOps(options));
   ASSIGN_OR_RETURN(std::unique_ptr<LanguageModel> model,
-                   LanguageModel::Create(*lease, ops));
+                   LanguageModel::Create(*lease, *ops));
   const KvShape shape =
       model->kv_shape(options.reference_path ? kernels::KvType::kF32
                                              : kernels::KvType::kF16);

@@ -49,7 +49,9 @@ struct EngineEvent {
   int32_t index = 0;   // which answer, [0, n)
   // New text, whole UTF-8 characters, never part of a stop string.
   std::string text;
-  std::vector<TokenEvent> tokens;         // generated since the last event
+  // Generated since the last event; without the end-of-turn token, which is
+  // counted all the same.
+  std::vector<TokenEvent> tokens;
   std::vector<TokenEvent> prompt_tokens;  // first event, if asked for
   FinishReason finish = FinishReason::kNone;
   absl::Status status;      // not OK only with kError
@@ -65,9 +67,13 @@ struct EngineOptions {
   int64_t kv_budget_bytes = int64_t{512} << 20;
   int32_t max_batch = 16;          // sequences running together
   int64_t max_context = 0;         // 0: the model's own
-  int32_t prefill_chunk = 256;     // prompt tokens per step
+  // Prompt tokens per step; an eighth of it while other sequences generate.
+  int32_t prefill_chunk = 256;
   int32_t max_waiting = 256;       // further requests get RESOURCE_EXHAUSTED
   bool reference_path = false;     // the fp32 oracle, slow
+  // The fast path's instruction set: "" (the best there is), "scalar", "avx2",
+  // "avx512". Bits do not depend on it.
+  std::string isa = {};
 };
 
 struct EngineStats {
@@ -85,7 +91,8 @@ class Engine {
  public:
   // Takes the lease: the weights stay while the engine lives. `compute` is
   // shared by all engines of the process and outlives them.
-  //   UNIMPLEMENTED  no family runs this architecture
+  //   UNIMPLEMENTED     no family runs this architecture
+  //   INVALID_ARGUMENT  an option; a tensor that is missing or misshapen
   static absl::StatusOr<std::unique_ptr<Engine>> Create(
       std::unique_ptr<weights::ModelLease> lease,
       std::shared_ptr<const Tokenizer> tokenizer, Compute* compute,

@@ -64,7 +64,9 @@ absl::Status Bert::Load(const weights::ModelLease& lease) {
   Tensors t(lease);
   tokens_ = t.Matrix("token_embd.weight", vocab_size_, d_);
   positions_ = t.Matrix("position_embd.weight", max_tokens_, d_);
-  types_ = t.Matrix("token_types.weight", 2, d_);
+  // One text has one type; files have one or several.
+  const auto types = lease.Matrix("token_types.weight");
+  types_ = t.Matrix("token_types.weight", types.ok() ? types->rows : 1, d_);
   embedding_norm_ = FindNorm(t, "token_embd_norm", d_);
   for (int64_t i = 0; i < num_layers_; ++i) {
     const std::string p = fmt::format("blk.{}.", i);

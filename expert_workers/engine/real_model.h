@@ -33,9 +33,13 @@ class RealModels {
   std::unique_ptr<weights::ModelLease> Lease(const std::string& file) {
     const std::filesystem::path path = Folder() / file;
     if (!std::filesystem::exists(path)) return nullptr;
-    const auto entry = store_->Import(path, file, [](int64_t, int64_t) {});
+    std::string name = file;  // the store's names are lower case
+    for (char& c : name) {
+      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+    }
+    const auto entry = store_->Import(path, name, [](int64_t, int64_t) {});
     CHECK(entry.ok(), "{}: {}", file, Message(entry.status()));
-    const auto manifest = store_->Manifest(file);
+    const auto manifest = store_->Manifest(name);
     CHECK(manifest.ok());
     auto lease = tier_->Acquire(*manifest, absl::Now() + absl::Seconds(60));
     CHECK(lease.ok(), "{}", Message(lease.status()));

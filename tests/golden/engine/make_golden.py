@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the engine's golden files from transformers (fp32, dequantised).
 
-    HF_HUB_OFFLINE=1 python3 make_golden.py MODELS_DIR [smollm2|coder|minilm]...
+    HF_HUB_OFFLINE=1 python3 make_golden.py MODELS_DIR [smollm2|coder|minilm|rope]...
 
 MODELS_DIR holds the files that the models page names. The outputs stand
 beside this script; the C++ tests read them and need no Python.
@@ -9,6 +9,7 @@ beside this script; the C++ tests read them and need no Python.
 For a language model, per text: the ids, the log-probability of each next
 token, and the best id at each position (the five best, with their
 log-probabilities, for the short texts). For the encoder: ids and embedding.
+For rope: inverse frequencies of each scaling.
 """
 import json
 import pathlib
@@ -16,6 +17,8 @@ import sys
 
 import torch
 import transformers
+from transformers.models.llama import modeling_llama as llama
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 HERE = pathlib.Path(__file__).parent
 FILES = {
@@ -75,13 +78,42 @@ def encoder(models, texts):
     return {"model": "all-MiniLM-L6-v2", "texts": out}
 
 
+def rope():
+    cases = [
+        {"rope_type": "default", "rope_theta": 1e4},
+        {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0},
+        {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0,
+         "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+         "original_max_position_embeddings": 8192},
+        {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0,
+         "original_max_position_embeddings": 32768},
+    ]
+    out = []
+    for parameters in cases:
+        config = transformers.LlamaConfig(
+            hidden_size=256, num_attention_heads=4, head_dim=64,
+            max_position_embeddings=131072, rope_parameters=dict(parameters))
+        if parameters["rope_type"] == "default":
+            rotary = llama.LlamaRotaryEmbedding(config)
+            frequencies, magnitude = rotary.inv_freq, 1.0
+        else:
+            init = ROPE_INIT_FUNCTIONS[parameters["rope_type"]]
+            frequencies, magnitude = init(config, "cpu")
+        out.append({**parameters, "head_dim": 64, "magnitude": magnitude,
+                    "inv_freq": [float(f"{v:.9g}") for v in
+                                 frequencies.tolist()]})
+    return {"cases": out}
+
+
 def main():
     models = sys.argv[1]
-    names = sys.argv[2:] or ["smollm2", "coder", "minilm"]
+    names = sys.argv[2:] or ["smollm2", "coder", "minilm", "rope"]
     texts = json.loads((HERE / "texts.json").read_text())
     for name in names:
         if name == "minilm":
             golden = encoder(models, texts)
+        elif name == "rope":
+            golden = rope()
         else:
             golden = causal(models, name, texts)
         (HERE / f"{name}.json").write_text(

@@ -192,7 +192,7 @@ absl::StatusOr<ModelManifest> DecodeManifest(std::string_view encoded,
                     version);
   }
   if (const uint32_t layout = in.U32();
-      layout != kernels::kPackedLayoutVersion) {
+      in.ok() && layout != kernels::kPackedLayoutVersion) {
     return FailedPrecondition(
         "version {} is packed in layout {}, this program reads layout {}: "
         "remove the model and import it again",

@@ -37,7 +37,9 @@ absl::Status FromRocks(const rocksdb::Status& status, std::string_view doing) {
   if (status.IsNoSpace()) {
     return ResourceExhausted("{}: the disk is full: {}", doing, why);
   }
-  if (status.IsCorruption() || status.IsNotFound()) {
+  if (status.IsCorruption() || status.IsNotFound() ||
+      status.IsPathNotFound() ||
+      why.find("No such file") != std::string::npos) {
     return DataLoss("{}: {}", doing, why);
   }
   if (why.find("Permission denied") != std::string::npos ||
@@ -230,8 +232,10 @@ class RocksdbSegmentStore final : public SegmentStore {
   absl::Status Read(uint64_t segment, uint32_t chunk,
                     std::span<std::byte> out) override {
     rocksdb::ReadOptions options;
-    // The caller's own hash covers the payload.
-    options.verify_checksums = false;
+    // The caller's own hash covers the payload; this one covers the block's
+    // structure. Without it, one flipped bit in a key's length ended the
+    // process: Debian's RocksDB is built with its assertions on.
+    options.verify_checksums = true;
     options.fill_cache = false;
     rocksdb::PinnableSlice value;
     const std::string key = RecordKey(segment, chunk);

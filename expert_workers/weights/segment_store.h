@@ -60,7 +60,8 @@ class SegmentStore {
   // Copies a record into `out`, which has exactly its size.
   //   DATA_LOSS    no such record, another size, or a broken file
   //   UNAVAILABLE  the device failed
-  // The bytes themselves are not verified: that is the caller's hash.
+  // That they are the bytes which were imported is for the caller's own hash
+  // to say: RocksDB's checksum lies beside them and proves less.
   virtual absl::Status Read(uint64_t segment, uint32_t chunk,
                             std::span<std::byte> out) = 0;
 

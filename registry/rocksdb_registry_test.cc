@@ -153,6 +153,11 @@ TEST(RocksDbRegistryTest, DamageIsReportedNotServed) {
   EXPECT_STATUS(OpenAt(dir / "r"), kDataLoss, "damaged");
 }
 
+#ifdef __SANITIZE_THREAD__
+// The child of kill -9 starts threads, which ThreadSanitizer forbids to forks.
+extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
+#endif
+
 // In the child: registers experts for ever, and says each name once it is
 // acknowledged.
 [[noreturn]] void RegisterForEver(const std::string& path, int out,

@@ -1,4 +1,4 @@
-// clinc_bench [DATA_FOLDER [VECTORS]]: accuracy, calibration, out-of-scope
+// conclave_bench_clinc [DATA_FOLDER [VECTORS]]: accuracy, calibration, out-of-scope
 // recall and latency of the classifier on CLINC150.
 #include <fmt/core.h>
 
@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "bench/clinc_bench/clinc_data.h"
+#include "bench/clinc_bench/hot_add.h"
 #include "bench/clinc_bench/report.h"
 
 namespace conclave::bench {
@@ -151,6 +152,9 @@ int Main(int argc, char** argv) {
     fmt::print("SKIPPED: the encoder tier; no vectors at {} (see "
                "bench/clinc_bench/make_vectors.py)\n", vectors);
   }
+  HotAdd(*clinc, false, 20);
+  HotAdd(*clinc, true, 20);
+  HotAdd(*clinc, true, 100);
   for (size_t count : {5, 20, 50}) FewShotRun(*clinc, count);
 
   std::vector<const ClincRow*> all;

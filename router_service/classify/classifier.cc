@@ -170,6 +170,7 @@ uint32_t Classifier::encoder_dim() const {
 }
 
 std::string Classifier::version() const {
+  if (provisional_) return set_->version + "/ngram-provisional";
   return set_->version + (has_encoder() ? "/ngram+encoder" : "/ngram");
 }
 

@@ -51,6 +51,14 @@ class Classifier {
   // The fast tier. `set` may be empty: every reading is novel then.
   static std::shared_ptr<const Classifier> Train(
       std::shared_ptr<const TrainingSet> set);
+  // A provisional classifier for `set`, in tens of milliseconds however large
+  // the set is: categories without new samples keep the margins of `previous`,
+  // new and changed ones are trained against kExtendOthers samples of the
+  // others. Fast tier only, calibrated as `previous` was. Null when there is
+  // nothing to build on.
+  static std::shared_ptr<const Classifier> Extend(
+      const Classifier& previous, std::shared_ptr<const TrainingSet> set);
+  static constexpr size_t kExtendOthers = 2000;
   // The same with the encoder tier; vectors[i] belongs to sample i, unit
   // length, one size. Nothing of the fast tier is trained again.
   static std::shared_ptr<const Classifier> WithEncoder(
@@ -72,7 +80,9 @@ class Classifier {
   bool has_encoder() const { return encoder_ != nullptr; }
   // 0 before has_encoder().
   uint32_t encoder_dim() const;
-  // Training set and tiers: "3f…/ngram" or "3f…/ngram+encoder".
+  bool provisional() const { return provisional_; }
+  // Training set and tiers: "3f…/ngram", "3f…/ngram+encoder", and
+  // "3f…/ngram-provisional" of Extend.
   std::string version() const;
   TierReport report(Tier tier) const;
 
@@ -93,6 +103,7 @@ class Classifier {
   std::vector<uint32_t> counts_;
   std::shared_ptr<const Fast> fast_;
   std::shared_ptr<const Encoder> encoder_;  // may be null
+  bool provisional_ = false;
 };
 
 }  // namespace conclave::router

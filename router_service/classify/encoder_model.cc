@@ -40,7 +40,7 @@ EncoderModel EncoderModel::Fit(std::span<const std::vector<float>> vectors,
   model.num_categories_ = num_categories;
   if (use.empty()) return model;
   model.dim_ = static_cast<uint32_t>(vectors[use[0]].size());
-  model.stride_ = (size_t{model.dim_} + 3) / 4 * 4;
+  model.stride_ = (size_t{model.dim_} + 7) / 8 * 8;
   model.votes_ = use.size() <= kMostVotes;
   model.vectors_.assign(use.size() * model.stride_, 0.0f);
   model.first_.assign(num_categories + 1, 0);

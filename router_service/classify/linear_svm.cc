@@ -22,9 +22,18 @@ void Shuffle(std::vector<uint32_t>* order, std::mt19937_64* random) {
 void Margins(const RowVector& x, const float* weights, size_t bias_row,
              size_t stride, float* margins) {
   std::copy_n(weights + bias_row * stride, stride, margins);
-  for (size_t j = 0; j < x.rows.size(); ++j) {
-    AddScaled(x.values[j], weights + x.rows[j] * stride, margins, stride);
+  const size_t count = x.rows.size();
+  const auto row = [&](size_t j) { return weights + x.rows[j] * stride; };
+  constexpr size_t kAhead = 8;
+  size_t j = 0;
+  for (; j + 4 <= count; j += 4) {
+    for (size_t k = j + kAhead; k < std::min(j + kAhead + 4, count); ++k) {
+      PrefetchRow(row(k), stride);
+    }
+    AddScaled4(x.values.data() + j, row(j), row(j + 1), row(j + 2),
+               row(j + 3), margins, stride);
   }
+  for (; j < count; ++j) AddScaled(x.values[j], row(j), margins, stride);
 }
 
 // weights[row] += value * step, for the sample's rows and the bias.
@@ -63,9 +72,9 @@ LinearSvm LinearSvm::Train(std::span<const RowVector> samples,
   const size_t stride = PaddedCategories(num_categories);
   svm.stride_ = stride;
   svm.num_categories_ = num_categories;
-  svm.weights_.assign((size_t{num_rows} + 1) * stride, 0.0f);
   if (num_categories == 0) return svm;
-  float* const weights = svm.weights_.data();
+  std::vector<float> all_weights((size_t{num_rows} + 1) * stride, 0.0f);
+  float* const weights = all_weights.data();
   const size_t bias_row = num_rows;
 
   // Dual variables, and x.x + 1 (the bias is a feature of value 1) + D.
@@ -93,7 +102,8 @@ LinearSvm LinearSvm::Train(std::span<const RowVector> samples,
     for (uint32_t k : order) {
       const RowVector& x = samples[use[k]];
       const uint32_t label = labels[use[k]];
-      CHECK(label < num_categories, "label {} of {}", label, num_categories);
+      CHECK(label < num_categories || label == kNone, "label {} of {}", label,
+            num_categories);
       Margins(x, weights, bias_row, stride, step.data());
       float* const a = alpha->data() + size_t{use[k]} * stride;
       bool moved = false;
@@ -116,14 +126,34 @@ LinearSvm LinearSvm::Train(std::span<const RowVector> samples,
     svm.epochs_ = epoch + 1;
     if (worst < options.tolerance) break;
   }
+  svm.weights_.resize(all_weights.size());
+  std::transform(all_weights.begin(), all_weights.end(), svm.weights_.begin(),
+                 ToBf16);
   return svm;
 }
 
 void LinearSvm::Score(const RowVector& x, std::vector<float>* margins) const {
   margins->assign(stride_, 0.0f);
   if (num_categories_ == 0) return;
-  const size_t bias_row = weights_.size() / stride_ - 1;
-  Margins(x, weights_.data(), bias_row, stride_, margins->data());
+  const uint16_t* const weights = weights_.data();
+  const auto row = [&](size_t j) { return weights + x.rows[j] * stride_; };
+  const size_t count = x.rows.size();
+  const float one = 1;
+  const uint16_t* rows[4] = {weights + weights_.size() - stride_};
+  AddScaledBf16<1>(&one, rows, margins->data(), stride_);
+  constexpr size_t kAhead = 12;
+  size_t j = 0;
+  for (; j + 4 <= count; j += 4) {
+    for (size_t k = j + kAhead; k < std::min(j + kAhead + 4, count); ++k) {
+      PrefetchRow(row(k), stride_);
+    }
+    for (size_t k = 0; k < 4; ++k) rows[k] = row(j + k);
+    AddScaledBf16<4>(x.values.data() + j, rows, margins->data(), stride_);
+  }
+  for (; j < count; ++j) {
+    rows[0] = row(j);
+    AddScaledBf16<1>(x.values.data() + j, rows, margins->data(), stride_);
+  }
   margins->resize(num_categories_);
 }
 

@@ -25,8 +25,11 @@ struct SvmOptions {
 
 class LinearSvm {
  public:
+  // The label of a sample that belongs to none of the categories.
+  static constexpr uint32_t kNone = UINT32_MAX;
+
   LinearSvm() = default;
-  // labels[i] in [0, num_categories) belongs to samples[i]; only samples named
+  // labels[i] in [0, num_categories), or kNone, belongs to samples[i]; only samples named
   // by `use` are trained on. Rows are < num_rows.
   // `alpha` may be null. Else it holds the dual variables, in and out:
   // [samples][PaddedCategories], zeros or what an earlier run over some of the
@@ -39,7 +42,7 @@ class LinearSvm {
 
   // Floats in a row of `num_categories`.
   static size_t PaddedCategories(uint32_t num_categories) {
-    return (size_t{num_categories} + 3) / 4 * 4;
+    return (size_t{num_categories} + 7) / 8 * 8;
   }
 
   // Margins, [num_categories]: above 0 means "more like it than not".
@@ -49,10 +52,11 @@ class LinearSvm {
   int epochs() const { return epochs_; }
 
  private:
-  size_t stride_ = 0;  // num_categories_ padded to 4
+  size_t stride_ = 0;  // PaddedCategories(num_categories_)
   uint32_t num_categories_ = 0;
   int epochs_ = 0;
-  std::vector<float> weights_;  // [num_rows + 1][stride_]; last row: bias
+  // bfloat16, [num_rows + 1][stride_]; the last row is the bias.
+  std::vector<uint16_t> weights_;
 };
 
 }  // namespace conclave::router

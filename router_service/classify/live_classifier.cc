@@ -3,9 +3,17 @@
 #include <utility>
 
 namespace conclave::router {
+namespace {
 
-LiveClassifier::LiveClassifier(EmbedFn embed)
+// Samples times categories that train within about 100 ms: above it a
+// provisional classifier goes first.
+constexpr size_t kQuickWork = 60'000;
+
+}  // namespace
+
+LiveClassifier::LiveClassifier(EmbedFn embed, absl::Duration retry)
     : embed_(std::move(embed)),
+      retry_(retry),
       current_(Classifier::Train(
           std::make_shared<const TrainingSet>(MakeTrainingSet({})))),
       thread_([this] { Run(); }) {}
@@ -19,13 +27,10 @@ LiveClassifier::~LiveClassifier() {
   thread_.join();
 }
 
-void LiveClassifier::Update(std::shared_ptr<const TrainingSet> set) {
+void LiveClassifier::Update(MakeSet make) {
   {
     std::lock_guard lock(mutex_);
-    const bool same = wanted_ != nullptr && wanted_->version == set->version;
-    // After a failure of the encoder the same set is worth another try.
-    if (same && encoder_error_.empty()) return;
-    wanted_ = std::move(set);
+    make_ = std::move(make);
     ++asked_;
   }
   changed_.notify_all();
@@ -60,16 +65,40 @@ std::string LiveClassifier::encoder_error() const {
   return encoder_error_;
 }
 
-void LiveClassifier::TrainEncoder(std::shared_ptr<const Classifier> fast,
-                                  uint64_t ticket) {
+void LiveClassifier::TrainFast(const MakeSet& make, uint64_t ticket) {
+  const std::shared_ptr<const TrainingSet> set = make();
+  const std::shared_ptr<const Classifier> previous = full_;
+  if (previous != nullptr &&
+      previous->training_set().version == set->version) {
+    Publish(previous);
+    return;
+  }
+  const size_t work = set->texts.size() * set->categories.size();
+  if (work > kQuickWork && previous != nullptr) {
+    auto provisional = Classifier::Extend(*previous, set);
+    if (provisional != nullptr) {
+      Publish(std::move(provisional));
+      std::lock_guard lock(mutex_);
+      fast_done_ = ticket;
+      changed_.notify_all();
+    }
+  }
+  full_ = Classifier::Train(set);
+  Publish(full_);
+}
+
+void LiveClassifier::TrainEncoder(uint64_t ticket) {
+  const std::shared_ptr<const Classifier> fast = current();
   const std::vector<std::string>& texts = fast->training_set().texts;
+  if (embed_ == nullptr || texts.empty() || fast->has_encoder()) return;
   const auto still_wanted = [&] {
     std::lock_guard lock(mutex_);
     return !stop_ && asked_ == ticket;
   };
   const auto vectors = vectors_.Get(texts, embed_, still_wanted);
   if (vectors.ok() && still_wanted()) {
-    Publish(Classifier::WithEncoder(std::move(fast), *vectors));
+    full_ = Classifier::WithEncoder(fast, *vectors);
+    Publish(full_);
     vectors_.KeepOnly(texts);
   }
   std::lock_guard lock(mutex_);
@@ -83,22 +112,22 @@ void LiveClassifier::TrainEncoder(std::shared_ptr<const Classifier> fast,
 void LiveClassifier::Run() {
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [this] { return stop_ || all_done_ < asked_; });
+    const auto has_news = [this] { return stop_ || all_done_ < asked_; };
+    if (encoder_error_.empty()) {
+      changed_.wait(lock, has_news);
+    } else {
+      changed_.wait_for(lock, absl::ToChronoNanoseconds(retry_), has_news);
+    }
     if (stop_) return;
     const uint64_t ticket = asked_;
-    const std::shared_ptr<const TrainingSet> set = wanted_;
+    const MakeSet make = make_;
     lock.unlock();
-    // A retry after an encoder failure needs no second fast tier.
-    std::shared_ptr<const Classifier> fast = current();
-    if (fast->training_set().version != set->version) {
-      fast = Classifier::Train(set);
-      Publish(fast);
-    }
+    if (make != nullptr) TrainFast(make, ticket);
     lock.lock();
     fast_done_ = ticket;
     changed_.notify_all();
     lock.unlock();
-    if (embed_ != nullptr && !set->texts.empty()) TrainEncoder(fast, ticket);
+    TrainEncoder(ticket);
     lock.lock();
     all_done_ = ticket;
     changed_.notify_all();

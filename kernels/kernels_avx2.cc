@@ -24,7 +24,12 @@ struct MatmulAvx2 {
     __m256i lo;
     __m256i hi;
   };
-  static constexpr int kTile = 4;
+  // Measured: 4 tokens for 4-bit codes (6 spill more than they save), 6 where
+  // decoding costs more.
+  template <QuantType kType>
+  static constexpr int Tile() {
+    return Format<kType>::kEightBit || Format<kType>::kHighBits == 1 ? 6 : 4;
+  }
   static constexpr int kPlainTile = 6;
   static constexpr bool kBias128 = false;
 
@@ -148,6 +153,10 @@ struct MatmulAvx2 {
     _mm256_store_ps(out + 8, _mm256_mul_ps(factor.hi, _mm256_cvtepi32_ps(hi)));
   }
 
+  // Ends an addition here. Without it the compiler turns the chain into a tree
+  // whose leaves spill: 2.5 times slower.
+  static void Settle(I& a) { asm("" : "+x"(a.lo), "+x"(a.hi)); }
+
   template <QuantType kType, int T, int q, int kGroup>
   [[gnu::always_inline]] static void Step(const uint8_t* codes,
                                           const uint8_t* scales,
@@ -168,6 +177,7 @@ struct MatmulAvx2 {
       } else {
         pairs[t] = {_mm256_add_epi16(pairs[t].lo, lo),
                     _mm256_add_epi16(pairs[t].hi, hi)};
+        Settle(pairs[t]);
       }
     }
     if constexpr (q % kGroup == kGroup - 1) {
@@ -187,6 +197,7 @@ struct MatmulAvx2 {
         } else {
           sums[t] = {_mm256_add_epi32(sums[t].lo, lo),
                      _mm256_add_epi32(sums[t].hi, hi)};
+          Settle(sums[t]);
         }
       }
     }

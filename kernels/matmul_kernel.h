@@ -3,13 +3,16 @@
 //
 //   P::S        the sixteen lanes (simd_avx2.h)
 //   P::Quads    64 bytes of codes: one K-quad of 16 rows
-//     Load, And, Or, Left<n>, Right<n> (shifts of 16-bit elements), Byte(mask)
+//     Load, And, Or, Byte(mask), Right<n> and Shift<n> (left, or right by -n)
+//     of 16-bit elements
 //   P::I        sixteen int32: ToFloat(I), SubtractEach(I, int32)
-//   P::kTile    most tokens worked on together
-//   P::Dot<kType, T>(codes, scales, x, sums)
-//               sums[t] = codes . x[t] over 32 columns, and for Q6_K with the
-//               two sub-scales multiplied in
-//   P::ScaledZero(scales, sum16)   Q6_K: sum of scale * (sum of 16)
+//   P::Tile<kType>(), P::kPlainTile    most tokens worked on together
+//   P::Dot<kType, T>(codes, scales, x, stride, sums)
+//               sums[t] = codes . x[t] over 32 columns; for Q6_K with the two
+//               sub-scales multiplied in
+//   P::SubtractZero32(sums, scales, sum16)   Q6_K's zero point
+//   P::DecodeSubScales                       Q4_K's and Q5_K's 6-bit scales
+//   P::kBias128   whether Dot takes Q8_0 as code + 128
 //
 // T tokens share a tile: the weights are decoded once for all of them, and a
 // token's chain of operations is the same for every T.
@@ -109,6 +112,7 @@ class MatmulKernel {
   using F = typename S::F;
   using I = typename P::I;
   static constexpr int64_t kRows = 16;
+  static constexpr int64_t kCachedTokenBytes = 128 << 10;
 
   // One panel's work: its bytes and the place of its first output.
   struct Panel {
@@ -132,25 +136,33 @@ class MatmulKernel {
 
   // ---- Quantised weights ----
 
+  // Tokens are cut so that their int8 values stay in the second-level cache
+  // while all panels pass by.
   template <QuantType kType>
   static void Quantized(const TokenView& x, const PanelView& w) {
-    for (int64_t row = 0; row < w.num_rows; row += kRows) {
-      const Panel panel = PanelAt(w, row);
-      int64_t token = 0;
-      for (; token + P::kTile <= x.m; token += P::kTile) {
-        Tile<kType, P::kTile>(x, token, w, panel);
+    constexpr int kTile = P::template Tile<kType>();
+    const int64_t fitting = kCachedTokenBytes / x.stride / kTile * kTile;
+    const int64_t step = fitting < kTile ? kTile : fitting;
+    for (int64_t begin = 0; begin < x.m; begin += step) {
+      const int64_t end = begin + step < x.m ? begin + step : x.m;
+      for (int64_t row = 0; row < w.num_rows; row += kRows) {
+        const Panel panel = PanelAt(w, row);
+        int64_t token = begin;
+        for (; token + kTile <= end; token += kTile) {
+          Tile<kType, kTile>(x, token, w, panel);
+        }
+        Rest<kType, kTile - 1>(x, token, end - token, w, panel);
       }
-      Rest<kType, P::kTile - 1>(x, token, w, panel);
     }
   }
 
-  // The last x.m - token < kTile tokens: the tile of just that size.
+  // The last `left` < kTile tokens: the tile of just that size.
   template <QuantType kType, int T>
-  static void Rest(const TokenView& x, int64_t token, const PanelView& w,
-                   const Panel& panel) {
+  static void Rest(const TokenView& x, int64_t token, int64_t left,
+                   const PanelView& w, const Panel& panel) {
     if constexpr (T > 0) {
-      if (x.m - token == T) return Tile<kType, T>(x, token, w, panel);
-      Rest<kType, T - 1>(x, token, w, panel);
+      if (left == T) return Tile<kType, T>(x, token, w, panel);
+      Rest<kType, T - 1>(x, token, left, w, panel);
     }
   }
 

@@ -26,6 +26,13 @@ std::vector<Isa> SupportedIsas() {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
       __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi2")) {
     isas.push_back(Isa::kAvx2);
+    if (__builtin_cpu_supports("avx512f") &&
+        __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512vnni")) {
+      isas.push_back(Isa::kAvx512);
+    }
   }
   return isas;
 }
@@ -41,15 +48,16 @@ const Ops& FastOps(Isa isa) {
         "this processor lacks {}", IsaName(isa));
   static const Ops kScalar = FastOpsOf<kScalarKernels>::Table("scalar");
   static const Ops kAvx2 = FastOpsOf<kAvx2Kernels>::Table("avx2");
+  static const Ops kAvx512 = FastOpsOf<kAvx512Kernels>::Table("avx512");
   switch (isa) {
     case Isa::kScalar:
       return kScalar;
     case Isa::kAvx2:
       return kAvx2;
     case Isa::kAvx512:
-      break;
+      return kAvx512;
   }
-  CHECK(false, "instruction set {}", IsaName(isa));
+  CHECK(false, "instruction set {}", static_cast<int>(isa));
 }
 
 }  // namespace conclave::kernels

@@ -1,5 +1,6 @@
 // Classifier::Extend: a provisional classifier while the full one is trained.
 #include <algorithm>
+#include <numeric>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -69,10 +70,21 @@ std::shared_ptr<const Classifier> Classifier::Extend(
                          : LinearSvm::kNone);
   }
 
+  const std::vector<uint32_t> all = [&] {
+    std::vector<uint32_t> numbers(set->texts.size());
+    std::iota(numbers.begin(), numbers.end(), 0u);
+    return numbers;
+  }();
+  const std::vector<float> rarity = RarityWeights(
+      set->labels, all, static_cast<uint32_t>(set->categories.size()));
+  std::vector<float> weights;
+  for (uint32_t c : changed) weights.push_back(rarity[c]);
+
   auto fast = std::make_shared<Fast>();
   fast->calibration = previous.fast_->calibration;
   fast->model = NgramModel::Extended(previous.fast_->model, std::move(base_of),
-                                     std::move(changed), samples, labels);
+                                     std::move(changed), samples, labels,
+                                     std::move(weights));
   auto out = std::make_shared<Classifier>();
   out->counts_.assign(set->categories.size(), 0);
   for (uint32_t label : set->labels) ++out->counts_[label];

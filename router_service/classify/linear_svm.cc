@@ -62,6 +62,26 @@ void AddStart(const RowVector& x, uint32_t label, const float* alpha,
 
 }  // namespace
 
+std::vector<float> RarityWeights(std::span<const uint32_t> labels,
+                                 std::span<const uint32_t> use,
+                                 uint32_t num_categories) {
+  std::vector<uint32_t> counts(num_categories, 0);
+  float total = 0;
+  for (uint32_t i : use) {
+    if (labels[i] >= num_categories) continue;
+    ++counts[labels[i]];
+    total += 1;
+  }
+  std::vector<float> weights(num_categories, 1.0f);
+  for (uint32_t c = 0; c < num_categories; ++c) {
+    if (counts[c] == 0) continue;
+    const float mean = total / static_cast<float>(num_categories);
+    weights[c] =
+        std::clamp(mean / static_cast<float>(counts[c]), 1.0f, 8.0f);
+  }
+  return weights;
+}
+
 LinearSvm LinearSvm::Train(std::span<const RowVector> samples,
                            std::span<const uint32_t> labels,
                            std::span<const uint32_t> use, uint32_t num_rows,
@@ -79,15 +99,21 @@ LinearSvm LinearSvm::Train(std::span<const RowVector> samples,
 
   // Dual variables, and x.x + 1 (the bias is a feature of value 1) + D.
   const auto diagonal = static_cast<float>(0.5 / options.c);
+  const auto diagonal_of = [&](uint32_t label) {  // for its own category
+    const bool weighted = label < options.positive_weight.size();
+    return weighted ? diagonal / options.positive_weight[label] : diagonal;
+  };
   std::vector<float> own_alpha;
   if (alpha == nullptr) alpha = &own_alpha;
   alpha->resize(samples.size() * stride, 0.0f);
-  std::vector<float> inverse_q(use.size());
+  std::vector<float> inverse_q(use.size()), inverse_q_own(use.size());
   for (size_t k = 0; k < use.size(); ++k) {
     const RowVector& x = samples[use[k]];
-    double q = 1 + diagonal;
+    double q = 1;
     for (float value : x.values) q += double(value) * value;
-    inverse_q[k] = static_cast<float>(1 / q);
+    inverse_q[k] = static_cast<float>(1 / (q + diagonal));
+    inverse_q_own[k] =
+        static_cast<float>(1 / (q + diagonal_of(labels[use[k]])));
     AddStart(x, labels[use[k]], alpha->data() + use[k] * stride,
              num_categories, stride, bias_row, weights);
   }
@@ -106,15 +132,18 @@ LinearSvm LinearSvm::Train(std::span<const RowVector> samples,
             num_categories);
       Margins(x, weights, bias_row, stride, step.data());
       float* const a = alpha->data() + size_t{use[k]} * stride;
+      const float own_diagonal = diagonal_of(label);
       bool moved = false;
       for (uint32_t c = 0; c < num_categories; ++c) {
-        const float y = c == label ? 1.0f : -1.0f;
-        const float gradient = y * step[c] - 1 + diagonal * a[c];
+        const bool own = c == label;
+        const float y = own ? 1.0f : -1.0f;
+        const float gradient =
+            y * step[c] - 1 + (own ? own_diagonal : diagonal) * a[c];
         step[c] = 0;
         if (a[c] == 0 && gradient >= 0) continue;
         worst = std::max(worst, std::abs(gradient));
-        const float next =
-            std::max(a[c] - gradient * inverse_q[k], 0.0f);
+        const float next = std::max(
+            a[c] - gradient * (own ? inverse_q_own[k] : inverse_q[k]), 0.0f);
         step[c] = (next - a[c]) * y;
         a[c] = next;
         moved = true;

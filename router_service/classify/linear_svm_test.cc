@@ -154,6 +154,27 @@ TEST(LinearSvmTest, SameSeedSameBitsAndStrangersPushAway) {
   EXPECT_LT(train(strangers)[0], -0.5f);
 }
 
+TEST(LinearSvmTest, RareCategoriesWeighMore) {
+  const std::vector<uint32_t> labels = {0, 0, 0, 0, 0, 0, 1, 1,
+                                        LinearSvm::kNone};
+  std::vector<uint32_t> use(labels.size());
+  std::iota(use.begin(), use.end(), 0u);
+  EXPECT_EQ(RarityWeights(labels, use, 2), (std::vector<float>{1, 2}));
+  EXPECT_EQ(RarityWeights(labels, use, 3)[2], 1);
+  // A heavier category gives less ground in the overlap.
+  const Problem problem = MakeProblem(60);
+  const auto margin = [&](float weight) {
+    SvmOptions options;
+    options.positive_weight = {weight, 1, 1};
+    std::vector<float> margins;
+    LinearSvm::Train(problem.samples, problem.labels, problem.use, 2, 3,
+                     options, nullptr)
+        .Score({.rows = {0}, .values = {0.3f}}, &margins);
+    return margins[0];
+  };
+  EXPECT_GT(margin(8), margin(1) + 0.1f);
+}
+
 TEST(LinearSvmTest, NothingToLearn) {
   const LinearSvm none =
       LinearSvm::Train({}, {}, {}, 0, 0, {}, nullptr);

@@ -34,11 +34,13 @@ class NgramModel {
   //   base_of[c]   category c's number in `base`, or kNone
   //   changed      numbers of the new or changed categories
   //   labels[i]    sample i's place in `changed`, or kNone: a stranger to all
+  //   weights      [changed], as SvmOptions::positive_weight
   static NgramModel Extended(const NgramModel& base,
                              std::vector<uint32_t> base_of,
                              std::vector<uint32_t> changed,
                              std::span<const NgramVector> samples,
-                             std::span<const uint32_t> labels);
+                             std::span<const uint32_t> labels,
+                             std::vector<float> weights);
 
   // familiarity = best margin + 2 * known share. Measured on CLINC150's
   // out-of-scope queries (AUROC): best margin alone .939, known share alone

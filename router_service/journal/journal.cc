@@ -5,6 +5,7 @@
 #include <rocksdb/write_batch.h>
 #include <sys/statvfs.h>
 
+#include <charconv>
 #include <condition_variable>
 #include <deque>
 #include <filesystem>
@@ -140,10 +141,13 @@ class RocksJournal final : public Journal {
     return response;
   }
 
-  FeedbackSummary Feedback(std::string_view category,
-                           std::string_view expert) const override {
+  FeedbackSummary Feedback(std::string_view category, std::string_view expert,
+                           uint64_t expert_version) const override {
+    return Find(keys::Aggregate(category, expert, expert_version));
+  }
+  FeedbackSummary Find(const std::string& key) const {
     std::lock_guard lock(mutex_);
-    const auto found = aggregates_.find(keys::Aggregate(category, expert));
+    const auto found = aggregates_.find(key);
     return found == aggregates_.end() ? FeedbackSummary{} : found->second;
   }
 
@@ -231,7 +235,7 @@ class RocksJournal final : public Journal {
     queue_.push_back(std::move(item));
     wake_.notify_one();
     written_.wait(lock, [&] { return waiter.done; });
-    return waiter.status;
+    return std::move(waiter.status);
   }
 
   void WriteLoop() {
@@ -299,7 +303,7 @@ class RocksJournal final : public Journal {
   }
 
   void Publish(std::deque<Item>& items,
-               const std::vector<absl::Status>& statuses,
+               std::vector<absl::Status>& statuses,
                const absl::Status& status, Pending& pending,
                uint64_t refused) {
     {
@@ -314,7 +318,8 @@ class RocksJournal final : public Journal {
       }
       for (size_t i = 0; i < items.size(); ++i) {
         if (items[i].waiter == nullptr) continue;
-        items[i].waiter->status = statuses[i].ok() ? status : statuses[i];
+        items[i].waiter->status =
+            statuses[i].ok() ? status : std::move(statuses[i]);
         items[i].waiter->done = true;
       }
     }
@@ -375,24 +380,36 @@ class RocksJournal final : public Journal {
     // Who answered is judged, not who was meant to.
     const std::string& expert =
         outcome.expert().empty() ? decision.expert() : outcome.expert();
-    AddToAggregate(decision.category(), expert, scores,
-                   item.feedback->score(), pending);
+    AddToAggregate(
+        keys::Aggregate(decision.category(), expert,
+                        VersionOf(decision, expert)),
+        scores, item.feedback->score(), pending);
     *scores.add_feedback() = *item.feedback;
     Put(keys::Feedback(id), scores.SerializeAsString(), pending);
     pending.sync = true;
     return absl::OkStatus();
   }
 
-  void AddToAggregate(const std::string& category, const std::string& expert,
+  static uint64_t VersionOf(const v1::Decision& decision,
+                            const std::string& expert) {
+    const auto it = decision.versions().find(ExpertVersionKey(expert));
+    uint64_t version = 0;
+    if (it != decision.versions().end()) {
+      std::from_chars(it->second.data(),
+                      it->second.data() + it->second.size(), version);
+    }
+    return version;
+  }
+
+  void AddToAggregate(const std::string& key,
                       const v1::ExplainResponse& earlier, double score,
                       Pending& pending) {
-    const std::string key = keys::Aggregate(category, expert);
     FeedbackSummary summary;
     if (const auto it = pending.aggregates.find(key);
         it != pending.aggregates.end()) {
       summary = it->second;
     } else {
-      summary = Feedback(category, expert);
+      summary = Find(key);
     }
     if (earlier.feedback_size() > 0) {
       summary.sum -= earlier.feedback(earlier.feedback_size() - 1).score();
@@ -452,6 +469,10 @@ class RocksJournal final : public Journal {
 };
 
 }  // namespace
+
+std::string ExpertVersionKey(std::string_view expert) {
+  return "expert " + std::string(expert);
+}
 
 absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& path,
                                                        JournalOptions options,

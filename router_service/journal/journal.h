@@ -39,7 +39,7 @@ struct JournalOptions {
   uint64_t min_free_bytes = uint64_t{64} << 20;
 };
 
-// Scores given to one expert's answers in one category.
+// Scores given to one version of an expert, in one category.
 struct FeedbackSummary {
   int64_t count = 0;
   double sum = 0;
@@ -83,12 +83,17 @@ class Journal {
   virtual absl::StatusOr<v1::ExplainResponse> Explain(
       const std::string& request_id) = 0;
 
-  // Nothing is (0, 0). A short lock; never touches the disk.
+  // Nothing is (0, 0). A short lock; never touches the disk. The version is
+  // the one that the decision notes under versions["expert NAME"]; 0 without.
   virtual FeedbackSummary Feedback(std::string_view category,
-                                   std::string_view expert) const = 0;
+                                   std::string_view expert,
+                                   uint64_t expert_version) const = 0;
 
   virtual JournalStats Stats() const = 0;
 };
+
+// The key in Decision.versions under which an expert's version is noted.
+std::string ExpertVersionKey(std::string_view expert);
 
 }  // namespace conclave::router
 

@@ -5,7 +5,7 @@
 //   o/<request id>            v1::Outcome
 //   f/<request id>            v1::ExplainResponse with feedback alone
 //   s/<be64 sequence>         request id; arrival order, for forgetting
-//   a/<category>\0<expert>    le64 count, double sum
+//   a/<category>\0<expert>\0<version>   be64 count, bits of the sum
 #ifndef CONCLAVE_ROUTER_SERVICE_JOURNAL_JOURNAL_KEYS_H_
 #define CONCLAVE_ROUTER_SERVICE_JOURNAL_JOURNAL_KEYS_H_
 
@@ -49,10 +49,11 @@ inline std::string Sequence(uint64_t sequence) {
   return "s/" + BigEndian(sequence);
 }
 inline std::string Aggregate(std::string_view category,
-                             std::string_view expert) {
+                             std::string_view expert, uint64_t version) {
   std::string key = "a/";
   key.append(category).push_back('\0');
-  return key.append(expert);
+  key.append(expert).push_back('\0');
+  return key.append(std::to_string(version));
 }
 
 inline std::string EncodeSummary(const FeedbackSummary& summary) {

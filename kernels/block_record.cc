@@ -5,6 +5,65 @@
 #include "kernels/packed_layout.h"
 
 namespace conclave::kernels {
+namespace {
+
+// The row's four bytes of each plane lie 64 apart; `at` is the first.
+
+void WriteLow(const uint8_t* codes, int low_bits, uint8_t* at) {
+  if (low_bits == 8) {
+    for (int q = 0; q < 8; ++q) std::memcpy(at + 64 * q, codes + 4 * q, 4);
+    return;
+  }
+  for (int i = 0; i < 4; ++i) {
+    for (int c = 0; c < 4; ++c) {
+      at[64 * i + c] = static_cast<uint8_t>((codes[8 * i + c] & 0x0f) |
+                                            codes[8 * i + 4 + c] << 4);
+    }
+  }
+}
+
+void ReadLow(const uint8_t* at, int low_bits, uint8_t* codes) {
+  if (low_bits == 8) {
+    for (int q = 0; q < 8; ++q) std::memcpy(codes + 4 * q, at + 64 * q, 4);
+    return;
+  }
+  for (int i = 0; i < 4; ++i) {
+    for (int c = 0; c < 4; ++c) {
+      codes[8 * i + c] = at[64 * i + c] & 0x0f;
+      codes[8 * i + 4 + c] = at[64 * i + c] >> 4;
+    }
+  }
+}
+
+// A byte holds the high bits of 8 / high_bits K-quads.
+void WriteHigh(const uint8_t* codes, int high_bits, uint8_t* at) {
+  const int quads = 8 / high_bits;
+  for (int plane = 0; plane < high_bits; ++plane) {
+    for (int c = 0; c < 4; ++c) {
+      int byte = 0;
+      for (int q = 0; q < quads; ++q) {
+        byte |= (codes[4 * (plane * quads + q) + c] >> 4) << (high_bits * q);
+      }
+      at[64 * plane + c] = static_cast<uint8_t>(byte);
+    }
+  }
+}
+
+void ReadHigh(const uint8_t* at, int high_bits, uint8_t* codes) {
+  const int quads = 8 / high_bits;
+  const int mask = (1 << high_bits) - 1;
+  for (int plane = 0; plane < high_bits; ++plane) {
+    for (int c = 0; c < 4; ++c) {
+      for (int q = 0; q < quads; ++q) {
+        const int high = (at[64 * plane + c] >> (high_bits * q)) & mask;
+        uint8_t& code = codes[4 * (plane * quads + q) + c];
+        code = static_cast<uint8_t>(code | high << 4);
+      }
+    }
+  }
+}
+
+}  // namespace
 
 int64_t RecordRow::HalfAt(int i) const { return (i * kPanelRows + row_) * 2; }
 
@@ -12,24 +71,8 @@ int64_t RecordRow::ByteAt(int i) const {
   return kPanelRows * (2 * shape_.num_halves + i) + row_;
 }
 
-// Start of the 32 columns that hold column i.
-int64_t RecordRow::CodesAt(int64_t i) const {
-  return HeaderBytes(shape_) + i / 32 * CodeBytes(shape_);
-}
-
-RecordRow::Place RecordRow::LowPlace(int64_t i) const {
-  const int64_t quad = i % 32 / 4;
-  const int64_t in_quad = 4 * row_ + i % 4;
-  if (shape_.low_bits == 8) return {CodesAt(i) + 64 * quad + in_quad, 0};
-  return {CodesAt(i) + 64 * (quad / 2) + in_quad,
-          static_cast<int>(4 * (quad % 2))};
-}
-
-RecordRow::Place RecordRow::HighPlace(int64_t i) const {
-  const int64_t quad = i % 32 / 4;
-  const int64_t start = CodesAt(i) + LowBytes(shape_) + 4 * row_ + i % 4;
-  if (shape_.high_bits == 1) return {start, static_cast<int>(quad)};
-  return {start + 64 * (quad / 4), static_cast<int>(2 * (quad % 4))};
+int64_t RecordRow::CodesAt(int64_t block) const {
+  return HeaderBytes(shape_) + block * CodeBytes(shape_) + 4 * row_;
 }
 
 void RecordRow::Write(const BlockCodes& block, uint8_t* record) const {
@@ -39,14 +82,12 @@ void RecordRow::Write(const BlockCodes& block, uint8_t* record) const {
   for (int i = 0; i < shape_.num_bytes; ++i) {
     record[ByteAt(i)] = block.bytes[i];
   }
-  for (int64_t i = 0; i < block_values_; ++i) {
-    const Place low = LowPlace(i);
-    record[low.byte] = static_cast<uint8_t>(record[low.byte] |
-                                            Low(block.codes[i]) << low.shift);
-    if (shape_.high_bits == 0) continue;
-    const Place high = HighPlace(i);
-    record[high.byte] = static_cast<uint8_t>(
-        record[high.byte] | (block.codes[i] >> 4) << high.shift);
+  for (int64_t j = 0; j < num_blocks_; ++j) {
+    uint8_t* at = record + CodesAt(j);
+    WriteLow(block.codes + 32 * j, shape_.low_bits, at);
+    if (shape_.high_bits != 0) {
+      WriteHigh(block.codes + 32 * j, shape_.high_bits, at + LowBytes(shape_));
+    }
   }
 }
 
@@ -57,15 +98,12 @@ void RecordRow::Read(const uint8_t* record, BlockCodes& block) const {
   for (int i = 0; i < shape_.num_bytes; ++i) {
     block.bytes[i] = record[ByteAt(i)];
   }
-  const int high_mask = (1 << shape_.high_bits) - 1;
-  for (int64_t i = 0; i < block_values_; ++i) {
-    const Place low = LowPlace(i);
-    int code = Low(record[low.byte] >> low.shift);
+  for (int64_t j = 0; j < num_blocks_; ++j) {
+    const uint8_t* at = record + CodesAt(j);
+    ReadLow(at, shape_.low_bits, block.codes + 32 * j);
     if (shape_.high_bits != 0) {
-      const Place high = HighPlace(i);
-      code |= ((record[high.byte] >> high.shift) & high_mask) << 4;
+      ReadHigh(at + LowBytes(shape_), shape_.high_bits, block.codes + 32 * j);
     }
-    block.codes[i] = static_cast<uint8_t>(code);
   }
 }
 

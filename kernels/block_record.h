@@ -1,5 +1,5 @@
-// One row's block inside a panel's record (packed_layout.h), read or written
-// value by value. For packing, unpacking and the scalar path.
+// One row's block inside a panel's record (packed_layout.h), written or read.
+// For packing, unpacking and the scalar path.
 #ifndef CONCLAVE_KERNELS_BLOCK_RECORD_H_
 #define CONCLAVE_KERNELS_BLOCK_RECORD_H_
 
@@ -13,29 +13,18 @@ class RecordRow {
  public:
   // `row` is the lane, 0..15.
   RecordRow(const BlockShape& shape, int64_t block_values, int64_t row)
-      : shape_(shape), block_values_(block_values), row_(row) {}
+      : shape_(shape), num_blocks_(block_values / 32), row_(row) {}
 
-  // Into zeroed bytes.
   void Write(const BlockCodes& block, uint8_t* record) const;
   void Read(const uint8_t* record, BlockCodes& block) const;
 
  private:
-  struct Place {
-    int64_t byte;
-    int shift;
-  };
-
-  int Low(int code) const {
-    return shape_.low_bits == 4 ? code & 0x0f : code & 0xff;
-  }
   int64_t HalfAt(int i) const;
   int64_t ByteAt(int i) const;
-  int64_t CodesAt(int64_t i) const;
-  Place LowPlace(int64_t i) const;
-  Place HighPlace(int64_t i) const;
+  int64_t CodesAt(int64_t block) const;
 
   BlockShape shape_;
-  int64_t block_values_;
+  int64_t num_blocks_;  // of 32 values
   int64_t row_;
 };
 

@@ -175,7 +175,8 @@ absl::StatusOr<std::string> DigestOf(const ByteSource& file,
 
 absl::StatusOr<std::unique_ptr<ByteSource>> OpenFile(const std::string& path) {
   std::string name = BaseName(path);
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // O_NONBLOCK: a FIFO is refused below, not waited for.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) {
     const int error = errno;
     const std::string why = std::strerror(error);

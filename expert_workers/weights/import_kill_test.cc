@@ -107,7 +107,7 @@ TEST(ImportKill, LeavesTheOldStateOrTheNew) {
   TinyModel model;
   testing::WriteFile(directory / "old.gguf", model.Build());
   model.seed = 2;
-  model.num_layers = 12;
+  model.num_layers = 6;
   model.hidden = 256;
   model.vocab = 4000;
   model.ffn = 2048;
@@ -134,7 +134,7 @@ TEST(ImportKill, LeavesTheOldStateOrTheNew) {
       std::chrono::steady_clock::now() - start);
 
   const char* more = std::getenv("CONCLAVE_TEST_KILLS");
-  const int kills = more != nullptr ? std::atoi(more) : 30;
+  const int kills = more != nullptr ? std::atoi(more) : 22;
   const uint64_t seed = std::random_device{}();
   SCOPED_TRACE(::testing::Message() << "seed " << seed);
   std::mt19937_64 random(seed);

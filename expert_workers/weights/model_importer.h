@@ -35,7 +35,7 @@ absl::StatusOr<std::vector<UnitInfo>> PlanUnits(const ModelSource& source);
 // Reads every weight once, in units' order, and writes the units that
 // `is_known` (by digest) does not have to segments first_segment .. . The
 // source's digest is computed beside it, on a second core.
-// Memory: one record, one piece of source rows.
+// Memory: two records, two pieces of source rows.
 absl::StatusOr<PackedModel> PackModel(
     const ModelSource& source, std::vector<UnitInfo> plan,
     uint64_t first_segment, SegmentStore* segments,

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <set>
@@ -97,6 +98,9 @@ rocksdb::DBOptions DatabaseOptions(const std::string& path) {
   // and every record's hash is checked here instead.
   options.paranoid_checks = false;
   options.max_background_jobs = 2;
+  // A file per unit: a hundred models would otherwise pass the usual limit of
+  // 1024 descriptors. Opening one again costs two small reads.
+  options.max_open_files = 256;
   options.stats_dump_period_sec = 0;
   options.info_log_level = rocksdb::WARN_LEVEL;
   options.keep_log_file_num = 2;
@@ -157,6 +161,10 @@ class RocksdbSegmentStore final : public SegmentStore {
       db_->DestroyColumnFamilyHandle(family);
     }
     db_->Close();
+    if (!reader_log_path_.empty()) {
+      std::error_code ignored;
+      std::filesystem::remove_all(reader_log_path_, ignored);
+    }
   }
 
   absl::Status Start() {
@@ -167,18 +175,40 @@ class RocksdbSegmentStore final : public SegmentStore {
     if (error) {
       return PermissionDenied("{}: {}", import_path_, error.message());
     }
-    const std::vector<rocksdb::ColumnFamilyDescriptor> families = {
-        {rocksdb::kDefaultColumnFamilyName, rocksdb::ColumnFamilyOptions()},
-        {kWeightsFamily, WeightsOptions()},
-        {kMetaFamily, MetaOptions()},
-    };
     const rocksdb::DBOptions options = DatabaseOptions(path_);
     rocksdb::DB* db = nullptr;
     RETURN_IF_ERROR(FromRocks(
-        rocksdb::DB::Open(options, path_, families, &families_, &db),
+        rocksdb::DB::Open(options, path_, Families(), &families_, &db),
         "opening the weight store"));
     db_.reset(db);
     return absl::OkStatus();
+  }
+
+  absl::Status StartReader() {
+    std::string log_path =
+        (std::filesystem::temp_directory_path() / "conclave-reader-XXXXXX")
+            .string();
+    if (::mkdtemp(log_path.data()) == nullptr) {
+      return PermissionDenied("{}: {}", log_path, std::strerror(errno));
+    }
+    reader_log_path_ = log_path;
+    rocksdb::DBOptions options = DatabaseOptions(path_);
+    options.create_if_missing = false;
+    options.create_missing_column_families = false;
+    // The owner may delete a file that we still read: an open one stays.
+    options.max_open_files = -1;
+    rocksdb::DB* db = nullptr;
+    RETURN_IF_ERROR(FromRocks(
+        rocksdb::DB::OpenAsSecondary(options, path_, reader_log_path_,
+                                     Families(), &families_, &db),
+        "reading the weight store"));
+    db_.reset(db);
+    return absl::OkStatus();
+  }
+
+  absl::Status CatchUp() override {
+    if (reader_log_path_.empty()) return absl::OkStatus();
+    return FromRocks(db_->TryCatchUpWithPrimary(), "reading the weight store");
   }
 
   absl::StatusOr<std::unique_ptr<SegmentWriter>> NewSegment(
@@ -287,6 +317,13 @@ class RocksdbSegmentStore final : public SegmentStore {
   }
 
  private:
+  static std::vector<rocksdb::ColumnFamilyDescriptor> Families() {
+    return {
+        {rocksdb::kDefaultColumnFamilyName, rocksdb::ColumnFamilyOptions()},
+        {kWeightsFamily, WeightsOptions()},
+        {kMetaFamily, MetaOptions()},
+    };
+  }
   rocksdb::ColumnFamilyHandle* weights() const { return families_[1]; }
   rocksdb::ColumnFamilyHandle* meta() const { return families_[2]; }
   std::string SegmentPath(uint64_t segment) const {
@@ -295,6 +332,7 @@ class RocksdbSegmentStore final : public SegmentStore {
 
   const std::string path_;
   const std::string import_path_;
+  std::string reader_log_path_;  // a reader's own; empty: we own the store
   std::vector<rocksdb::ColumnFamilyHandle*> families_;
   std::unique_ptr<rocksdb::DB> db_;
 };
@@ -305,6 +343,13 @@ absl::StatusOr<std::unique_ptr<SegmentStore>> SegmentStore::Open(
     const std::string& path) {
   auto store = std::make_unique<RocksdbSegmentStore>(path);
   RETURN_IF_ERROR(store->Start());
+  return std::unique_ptr<SegmentStore>(std::move(store));
+}
+
+absl::StatusOr<std::unique_ptr<SegmentStore>> SegmentStore::OpenReader(
+    const std::string& path) {
+  auto store = std::make_unique<RocksdbSegmentStore>(path);
+  RETURN_IF_ERROR(store->StartReader());
   return std::unique_ptr<SegmentStore>(std::move(store));
 }
 

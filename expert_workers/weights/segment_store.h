@@ -48,7 +48,15 @@ class SegmentStore {
   //   store does not open; the message has RocksDB's reason)
   static absl::StatusOr<std::unique_ptr<SegmentStore>> Open(
       const std::string& path);
+  // Reads a store that another process owns and may be changing. Writing
+  // methods must not be called.
+  static absl::StatusOr<std::unique_ptr<SegmentStore>> OpenReader(
+      const std::string& path);
   virtual ~SegmentStore() = default;
+
+  // A reader: sees from now on what the owner has published. An owner: nothing
+  // to do.
+  virtual absl::Status CatchUp() = 0;
 
   virtual absl::StatusOr<std::unique_ptr<SegmentWriter>> NewSegment(
       uint64_t segment) = 0;

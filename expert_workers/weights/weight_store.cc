@@ -21,6 +21,7 @@
 #include "expert_workers/weights/manifest_codec.h"
 #include "expert_workers/weights/model_importer.h"
 #include "expert_workers/weights/segment_store.h"
+#include "expert_workers/weights/weight_store_reader.h"
 
 namespace conclave::weights {
 namespace {
@@ -426,6 +427,7 @@ class RocksdbWeightStore final : public WeightStore {
 
 absl::StatusOr<std::unique_ptr<WeightStore>> WeightStore::Open(
     Options options) {
+  if (options.read_only) return OpenWeightStoreReader(options.path);
   ASSIGN_OR_RETURN(std::unique_ptr<DirectoryLock> lock,
                    DirectoryLock::Acquire(options.path));
   ASSIGN_OR_RETURN(std::unique_ptr<SegmentStore> segments,

@@ -97,6 +97,9 @@ class WeightStore {
     // What an import must leave free on the disk: RocksDB's own log needs
     // room to say that the disk is full.
     int64_t reserve_bytes = int64_t{256} << 20;
+    // Beside a process that owns the directory: sees what it imports, changes
+    // nothing (FAILED_PRECONDITION).
+    bool read_only = false;
   };
   // UNAVAILABLE when another process holds the directory (message names it);
   // PERMISSION_DENIED, RESOURCE_EXHAUSTED (disk full) as they are.

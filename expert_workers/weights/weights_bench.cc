@@ -1,0 +1,142 @@
+// Import, and cold verified reads against a raw O_DIRECT read of the same
+// bytes in the same run (this disk swings by two). Needs the real models.
+#include <benchmark/benchmark.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "expert_workers/weights/byte_source.h"
+#include "expert_workers/weights/ram_tier.h"
+#include "expert_workers/weights/test_files.h"
+#include "expert_workers/weights/weight_store.h"
+
+namespace conclave::weights {
+namespace {
+
+constexpr char kModel[] = "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf";
+constexpr int64_t kPiece = int64_t{4} << 20;
+
+double Seconds(std::chrono::steady_clock::time_point since) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() -
+                                       since)
+      .count();
+}
+
+double Median(std::vector<double> values) {
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+void Import(benchmark::State& state) {
+  const std::string path = testing::RealModel(kModel);
+  if (path.empty()) return state.SkipWithError("the model is not here");
+  int64_t bytes = 0;
+  for (auto _ : state) {
+    const testing::TempDir directory;
+    auto store = WeightStore::Open({.path = directory / "store"});
+    const auto start = std::chrono::steady_clock::now();
+    const auto entry = (*store)->Import(path, "model", nullptr);
+    state.SetIterationTime(Seconds(start));
+    if (!entry.ok()) return state.SkipWithError("import failed");
+    bytes += static_cast<int64_t>(std::filesystem::file_size(path));
+  }
+  state.SetBytesProcessed(bytes);
+}
+BENCHMARK(Import)->UseManualTime()->Iterations(3)->Unit(
+    benchmark::kMillisecond);
+
+// SHA-256 of the source alone: what an import cannot be faster than.
+void SourceDigestOnly(benchmark::State& state) {
+  const std::string path = testing::RealModel(kModel);
+  if (path.empty()) return state.SkipWithError("the model is not here");
+  for (auto _ : state) {
+    auto file = OpenFile(path);
+    benchmark::DoNotOptimize(SourceDigest({*std::move(file)}));
+  }
+  state.SetBytesProcessed(
+      state.iterations() *
+      static_cast<int64_t>(std::filesystem::file_size(path)));
+}
+BENCHMARK(SourceDigestOnly)->UseRealTime()->Iterations(3)->Unit(
+    benchmark::kMillisecond);
+
+// Every byte of the store's files, two threads, 4 MiB at a time.
+int64_t RawRead(const std::string& directory) {
+  struct Piece {
+    int fd;
+    int64_t offset;
+  };
+  std::vector<int> files;
+  std::vector<Piece> pieces;
+  int64_t bytes = 0;
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(directory)) {
+    if (entry.path().extension() != ".sst") continue;
+    const int fd = ::open(entry.path().c_str(), O_RDONLY | O_DIRECT);
+    if (fd < 0) continue;
+    files.push_back(fd);
+    const auto size = static_cast<int64_t>(entry.file_size());
+    bytes += size;
+    for (int64_t at = 0; at < size; at += kPiece) pieces.push_back({fd, at});
+  }
+  std::atomic<size_t> next = 0;
+  const auto work = [&] {
+    void* buffer = std::aligned_alloc(4096, static_cast<size_t>(kPiece));
+    for (size_t i = next++; i < pieces.size(); i = next++) {
+      benchmark::DoNotOptimize(::pread(pieces[i].fd, buffer,
+                                       static_cast<size_t>(kPiece),
+                                       pieces[i].offset));
+    }
+    std::free(buffer);
+  };
+  std::thread other(work);
+  work();
+  other.join();
+  for (const int fd : files) ::close(fd);
+  return bytes;
+}
+
+void ColdReadAgainstRaw(benchmark::State& state) {
+  const std::string path = testing::RealModel(kModel);
+  if (path.empty()) return state.SkipWithError("the model is not here");
+  const testing::TempDir directory;
+  auto store = WeightStore::Open({.path = directory / "store"});
+  if (!(*store)->Import(path, "model", nullptr).ok()) {
+    return state.SkipWithError("import failed");
+  }
+  ::sync();
+  const auto manifest = *(*store)->Manifest("model");
+  const auto tier = RamTier::Create(store->get(), int64_t{2} << 30);
+  std::vector<double> raw;
+  std::vector<double> verified;
+  for (auto _ : state) {
+    auto start = std::chrono::steady_clock::now();
+    const int64_t bytes = RawRead(directory / "store");
+    raw.push_back(static_cast<double>(bytes) / 1e6 / Seconds(start));
+    start = std::chrono::steady_clock::now();
+    {
+      const auto lease = tier->Acquire(manifest, absl::InfiniteFuture());
+      if (!lease.ok()) return state.SkipWithError("reading failed");
+    }
+    verified.push_back(static_cast<double>(manifest->total_bytes) / 1e6 /
+                       Seconds(start));
+    tier->Evict(manifest->version);
+  }
+  std::vector<double> ratios;
+  for (size_t i = 0; i < raw.size(); ++i) {
+    ratios.push_back(verified[i] / raw[i]);
+  }
+  state.counters["raw_MBps"] = Median(raw);
+  state.counters["verified_MBps"] = Median(verified);
+  state.counters["ratio_p50"] = Median(ratios);
+  state.counters["ratio_min"] = *std::ranges::min_element(ratios);
+  state.counters["ratio_max"] = *std::ranges::max_element(ratios);
+}
+BENCHMARK(ColdReadAgainstRaw)->Iterations(7)->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace conclave::weights

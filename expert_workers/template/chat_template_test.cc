@@ -159,6 +159,25 @@ TEST(ChatTemplateTest, RunawayTemplatesStop) {
   EXPECT_EQ(CodeOf("{{ 'a' | indent(9223372036854775807) }}"), kExhausted);
 }
 
+// Reading a long text many times is work, too.
+TEST(ChatTemplateTest, RepeatedScansStop) {
+  const auto code_of = [](std::string_view use) {
+    return CodeOf(
+        fmt::format("{{% set x = ' ' * 1000 * 8000 %}}"
+                    "{{% set y = x + '' %}}"
+                    "{{% for i in range(90000) %}}{{% set z = {} %}}"
+                    "{{% endfor %}}",
+                    use));
+  };
+  EXPECT_EQ(code_of("x is string"), absl::StatusCode::kOk);
+  for (const std::string_view use :
+       {"x | trim", "x[5]", "x[1:2]", "x == y", "x < y", "x in y", "x | length",
+        "x.strip()", "x in {'a': 1}", "{'a': 1}[x]", "{}.get(x)", "x is upper",
+        "x.count('b')", "x.find('b')", "x.isspace()"}) {
+    EXPECT_EQ(code_of(use), absl::StatusCode::kResourceExhausted) << use;
+  }
+}
+
 TEST(ChatTemplateTest, DeepSourcesAreRefused) {
   const auto repeat = [](std::string_view unit, int count) {
     std::string text;

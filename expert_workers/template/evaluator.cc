@@ -4,6 +4,7 @@
 
 #include "expert_workers/template/interpreter.h"
 #include "expert_workers/template/value_format.h"
+#include "expert_workers/tokenizer/unicode.h"
 
 namespace conclave::engine {
 namespace {
@@ -250,11 +251,12 @@ absl::StatusOr<bool> Interpreter::Contains(const Value& container,
       return FailedPrecondition("'in <string>' needs a string, not {}",
                                 item.TypeName());
     }
-    RETURN_IF_ERROR(budget_.Bytes(container.text().size() / 16));
+    RETURN_IF_ERROR(budget_.Scan(container.text().size()));
     return container.text().view().find(item.text().view()) !=
            std::string_view::npos;
   }
   if (container.IsDict()) {
+    if (item.IsString()) RETURN_IF_ERROR(budget_.Scan(item.text().size()));
     RETURN_IF_ERROR(item.HashKey());
     return container.dict().Find(item) != nullptr;
   }
@@ -291,16 +293,19 @@ absl::StatusOr<Value> Interpreter::GetAttribute(const Value& object,
 absl::StatusOr<Value> Interpreter::GetItem(const Value& object,
                                            const Value& key) {
   if (object.IsUndefined()) return UndefinedError(object);
+  if (key.IsString()) RETURN_IF_ERROR(budget_.Scan(key.text().size()));
   if (object.IsDict()) {
     if (const Value* found = object.dict().Find(key)) return *found;
   } else if (object.IsList() && !object.list().lazy) {
     const Values& items = object.list().items;
     if (const auto i = IndexOf(key, items.size())) return items[*i];
   } else if (object.IsString() && (key.IsInt() || key.IsBool())) {
-    RETURN_IF_ERROR(budget_.Bytes(object.text().size()));
-    const std::vector<Text> characters = Characters(object.text());
-    if (const auto i = IndexOf(key, characters.size())) {
-      return Value::String(characters[*i]);
+    RETURN_IF_ERROR(budget_.Scan(object.text().size()));
+    const Text& text = object.text();
+    const auto count = static_cast<size_t>(CountCharacters(text.view()));
+    if (const auto i = IndexOf(key, count)) {
+      const size_t at = CharacterOffset(text.view(), static_cast<int64_t>(*i));
+      return Value::String(text.Substr(at, DecodeUtf8(text.view(), at).length));
     }
   }
   if (key.IsString()) return GetAttribute(object, key.text().view());
@@ -326,13 +331,10 @@ absl::StatusOr<Value> Interpreter::EvalSlice(const Expr& expr,
   const int64_t step = parts[2].value_or(1);
   if (step == 0) return FailedPrecondition("slice step cannot be zero");
 
-  std::vector<Text> characters;
-  if (object.IsString()) {
-    RETURN_IF_ERROR(budget_.Bytes(object.text().size()));
-    characters = Characters(object.text());
-  }
-  const auto count = static_cast<int64_t>(
-      object.IsString() ? characters.size() : object.list().items.size());
+  if (!is_list) RETURN_IF_ERROR(budget_.Scan(object.text().size()));
+  const int64_t count =
+      is_list ? static_cast<int64_t>(object.list().items.size())
+              : CountCharacters(object.text().view());
   const int64_t low = step > 0 ? 0 : -1;
   const int64_t high = step > 0 ? count : count - 1;
   const auto clamp = [&](std::optional<int64_t> given, int64_t fallback) {
@@ -342,20 +344,23 @@ absl::StatusOr<Value> Interpreter::EvalSlice(const Expr& expr,
   };
   const int64_t start = clamp(parts[0], step > 0 ? low : high);
   const int64_t stop = clamp(parts[1], step > 0 ? high : low);
-  Text text;
+  if (!is_list && step == 1) {  // Every slice of a long content.
+    const std::string_view view = object.text().view();
+    const size_t from = CharacterOffset(view, start);
+    const size_t to = CharacterOffset(view, std::max(start, stop));
+    return NewString(object.text().Substr(from, to - from));
+  }
+  ASSIGN_OR_RETURN(const Values all, Iterate(object));
   Values items;
   // Steps beyond the sequence's length are as good as its length.
   const int64_t stride = std::clamp(step, -count - 1, count + 1);
   for (int64_t i = start; stride > 0 ? i < stop : i > stop; i += stride) {
-    const auto at = static_cast<size_t>(i);
-    if (object.IsString()) {
-      text.Append(characters[at]);
-    } else {
-      items.push_back(object.list().items[at]);
-    }
+    items.push_back(all[static_cast<size_t>(i)]);
   }
-  if (object.IsString()) return NewString(std::move(text));
-  return NewList(std::move(items), object.list().tuple);
+  if (is_list) return NewList(std::move(items), object.list().tuple);
+  Text text;
+  for (const Value& item : items) text.Append(item.text());
+  return NewString(std::move(text));
 }
 
 absl::StatusOr<Call> Interpreter::EvalArguments(const Expr& expr,

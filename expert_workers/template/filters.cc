@@ -45,6 +45,7 @@ Result Title(Interpreter* i, const Value& input, const Call& call) {
     out.Append(ChangeCase(word, CaseChange::kCapitalize));
     word = Text();
   };
+  RETURN_IF_ERROR(i->budget()->Bytes(text.size() * sizeof(Text)));
   for (const Text& c : Characters(text)) {
     const bool border =
         std::string_view("-({[<").find(c.view()) != std::string_view::npos ||
@@ -159,7 +160,7 @@ Result ToJsonFilter(Interpreter* i, const Value& input, const Call& call) {
     style.indent = std::string(
         static_cast<size_t>(std::clamp<int64_t>(width, 0, 1000)), ' ');
   }
-  if (style.indent) style.item_separator = ",";
+  if (style.indent) style.item_separator.assign(1, ',');
   if (args.Given(2)) {
     ASSIGN_OR_RETURN(const Values both, i->Iterate(*args[2]));
     if (both.size() != 2 || !both[0].IsString() || !both[1].IsString()) {

@@ -26,6 +26,7 @@ template <bool kLeft, bool kRight>
 Result StripMethod(Interpreter* i, const Value& self, const Call& call) {
   ASSIGN_OR_RETURN(const Arguments args,
                    Arguments::Bind("strip", call, {"chars"}));
+  RETURN_IF_ERROR(i->budget()->Scan(self.text().size()));
   if (!args.Given(0)) {
     return i->NewString(Strip(self.text(), "", kLeft, kRight));
   }
@@ -132,7 +133,7 @@ Result Find(Interpreter* i, const Value& self, const Call& call) {
                    Arguments::Bind("find", call, {"sub"}, 1));
   ASSIGN_OR_RETURN(const Text sub, args.String(0, ""));
   const std::string_view view = self.text().view();
-  RETURN_IF_ERROR(i->budget()->Bytes(view.size() / 16));
+  RETURN_IF_ERROR(i->budget()->Scan(view.size()));
   const size_t at = kLast ? view.rfind(sub.view()) : view.find(sub.view());
   if (at == std::string_view::npos) {
     if (kMust) return FailedPrecondition("substring not found");
@@ -154,7 +155,7 @@ Result CountMethod(Interpreter* i, const Value& self, const Call& call) {
   }
   ASSIGN_OR_RETURN(const Text sub, args.String(0, ""));
   const std::string_view view = self.text().view();
-  RETURN_IF_ERROR(i->budget()->Bytes(view.size() / 16));
+  RETURN_IF_ERROR(i->budget()->Scan(view.size()));
   if (sub.empty()) return Value::Int(CountCharacters(view) + 1);
   for (size_t at = view.find(sub.view()); at != std::string_view::npos;
        at = view.find(sub.view(), at + sub.size())) {
@@ -177,7 +178,7 @@ template <bool (*kPredicate)(char32_t)>
 Result AllChars(Interpreter* i, const Value& self, const Call& call) {
   RETURN_IF_ERROR(Arguments::Bind("str method", call, {}));
   const std::string_view view = self.text().view();
-  RETURN_IF_ERROR(i->budget()->Bytes(view.size() / 16));
+  RETURN_IF_ERROR(i->budget()->Scan(view.size()));
   for (size_t pos = 0; pos < view.size();) {
     const CodePoint c = DecodeUtf8(view, pos);
     if (c.value == kInvalidByte || !kPredicate(c.value)) {
@@ -230,9 +231,12 @@ Result IndexMethod(Interpreter* i, const Value& self, const Call& call) {
   return FailedPrecondition("value is not in list");
 }
 
-Result Get(Interpreter*, const Value& self, const Call& call) {
+Result Get(Interpreter* i, const Value& self, const Call& call) {
   ASSIGN_OR_RETURN(const Arguments args,
                    Arguments::Bind("get", call, {"key", "default"}, 1));
+  if (args[0]->IsString()) {
+    RETURN_IF_ERROR(i->budget()->Scan(args[0]->text().size()));
+  }
   RETURN_IF_ERROR(args[0]->HashKey());
   if (const Value* found = self.dict().Find(*args[0])) return *found;
   return args[1] ? *args[1] : Value::MakeNone();

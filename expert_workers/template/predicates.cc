@@ -82,6 +82,7 @@ absl::StatusOr<bool> Interpreter::ApplyTest(std::string_view name,
     return FailedPrecondition("test {} takes no arguments", name);
   }
   if (count == 0 && (name == "upper" || name == "lower")) {
+    if (input.IsString()) RETURN_IF_ERROR(budget_.Bytes(input.text().size()));
     return CaseTest(name, input);
   }
   if (count == 0 && (name == "odd" || name == "even")) {

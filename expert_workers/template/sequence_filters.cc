@@ -29,7 +29,7 @@ Result DottedAttribute(Interpreter* i, const Value& object, const Value& path) {
 Result Length(Interpreter* i, const Value& input, const Call& call) {
   RETURN_IF_ERROR(Arguments::Bind("length", call, {}));
   if (input.IsString()) {
-    RETURN_IF_ERROR(i->budget()->Bytes(input.text().size() / 16));
+    RETURN_IF_ERROR(i->budget()->Scan(input.text().size()));
     return Value::Int(CountCharacters(input.text().view()));
   }
   if (input.IsUndefined()) return Value::Int(0);

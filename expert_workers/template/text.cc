@@ -246,6 +246,14 @@ int64_t CountCharacters(std::string_view text) {
   return count;
 }
 
+size_t CharacterOffset(std::string_view text, int64_t index) {
+  size_t pos = 0;
+  for (; index > 0 && pos < text.size(); --index) {
+    pos += DecodeUtf8(text, pos).length;
+  }
+  return pos;
+}
+
 Text ChangeCase(const Text& text, CaseChange change) {
   const auto& root = icu::Locale::getRoot();
   std::string out;

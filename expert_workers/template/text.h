@@ -59,6 +59,8 @@ std::vector<Text> SplitLines(const Text& text, bool keep_ends);
 // Characters of `text`, each a Text.
 std::vector<Text> Characters(const Text& text);
 int64_t CountCharacters(std::string_view text);
+// Where the character `index` starts; text.size() when there are fewer.
+size_t CharacterOffset(std::string_view text, int64_t index);
 
 enum class CaseChange { kUpper, kLower, kTitle, kCapitalize };
 // Case changes move bytes about: a result is trusted when all of it was.

@@ -227,7 +227,11 @@ absl::StatusOr<bool> Equal(const Value& a, const Value& b, Budget* budget) {
     if (!a.IsFloat() && !b.IsFloat()) return a.AsInt() == b.AsInt();
     return a.AsDouble() == b.AsDouble();
   }
-  if (a.IsString() && b.IsString()) return a.text().view() == b.text().view();
+  if (a.IsString() && b.IsString()) {
+    if (a.text().size() != b.text().size()) return false;
+    RETURN_IF_ERROR(budget->Scan(a.text().size()));
+    return a.text().view() == b.text().view();
+  }
   if (a.IsList() && b.IsList()) {
     const List& left = a.list();
     const List& right = b.list();
@@ -257,6 +261,7 @@ absl::StatusOr<int> Order(const Value& a, const Value& b, Budget* budget) {
   }
   // UTF-8 sorts as its code points do.
   if (a.IsString() && b.IsString()) {
+    RETURN_IF_ERROR(budget->Scan(std::min(a.text().size(), b.text().size())));
     return ThreeWay(a.text().view(), b.text().view());
   }
   if (a.IsList() && b.IsList() && a.list().tuple == b.list().tuple) {

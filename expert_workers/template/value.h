@@ -30,6 +30,8 @@ struct Budget {
 
   absl::Status Step(int64_t count = 1);
   absl::Status Bytes(size_t count);
+  // For text that is read, not built: a scan runs some 16 times faster.
+  absl::Status Scan(size_t count) { return Bytes(count / 16); }
 };
 
 class Value;

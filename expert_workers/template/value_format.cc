@@ -224,7 +224,10 @@ class JsonWriter {
 }  // namespace
 
 absl::StatusOr<Text> ToText(const Value& value, Budget* budget) {
-  if (value.IsString()) return value.text();
+  if (value.IsString()) {
+    RETURN_IF_ERROR(budget->Scan(value.text().size()));
+    return value.text();
+  }
   if (value.IsUndefined()) return Text();
   return ToRepr(value, budget);
 }

@@ -42,12 +42,13 @@ absl::StatusOr<std::string> ReadParts(const json& parts,
       return FieldError(here, "invalid_type", "{} must be an object, not {}",
                         here, TypeName(part));
     }
-    ASSIGN_OR_RETURN(const std::optional<std::string> type,
+    ASSIGN_OR_RETURN(const std::optional<std::string> given,
                      ReadString(part, "type", here + ".type", kMaxNameBytes));
+    const std::string type = given.value_or("");
     if (type != "text") {
       return FieldError(here + ".type", "unsupported_value",
                         "{}.type is \"{}\"; only \"text\" parts are supported",
-                        here, type.value_or(""));
+                        here, type);
     }
     RETURN_IF_ERROR(RefuseUnknown(part, kPartFields, here + "."));
     const json* text = Find(part, "text");

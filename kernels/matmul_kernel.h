@@ -134,6 +134,15 @@ class MatmulKernel {
     }
   }
 
+  // The largest power of two below a tile: what is left over is done in tiles
+  // of that, its half, and so on. (One tile per remainder compiles for twice
+  // as long and gains little.)
+  static constexpr int Half(int tile) {
+    int half = 1;
+    while (2 * half < tile) half *= 2;
+    return half;
+  }
+
   // ---- Quantised weights ----
 
   // Tokens are cut so that their int8 values stay in the second-level cache
@@ -151,18 +160,22 @@ class MatmulKernel {
         for (; token + kTile <= end; token += kTile) {
           Tile<kType, kTile>(x, token, w, panel);
         }
-        Rest<kType, kTile - 1>(x, token, end - token, w, panel);
+        Rest<kType, Half(kTile)>(x, token, end - token, w, panel);
       }
     }
   }
 
-  // The last `left` < kTile tokens: the tile of just that size.
+  // The last `left` < 2T tokens, in tiles of T, T/2, .. 1.
   template <QuantType kType, int T>
   static void Rest(const TokenView& x, int64_t token, int64_t left,
                    const PanelView& w, const Panel& panel) {
     if constexpr (T > 0) {
-      if (left == T) return Tile<kType, T>(x, token, w, panel);
-      Rest<kType, T - 1>(x, token, left, w, panel);
+      if (left >= T) {
+        Tile<kType, T>(x, token, w, panel);
+        token += T;
+        left -= T;
+      }
+      Rest<kType, T / 2>(x, token, left, w, panel);
     }
   }
 
@@ -252,7 +265,7 @@ class MatmulKernel {
       for (; token + P::kPlainTile <= x.m; token += P::kPlainTile) {
         PlainTile<P::kPlainTile, 1>(x, token, w, row);
       }
-      PlainRest<P::kPlainTile - 1>(x, token, w, row);
+      PlainRest<Half(P::kPlainTile)>(x, token, w, row);
     }
   }
 
@@ -260,8 +273,11 @@ class MatmulKernel {
   static void PlainRest(const TokenView& x, int64_t token, const PanelView& w,
                         int64_t row) {
     if constexpr (T > 0) {
-      if (x.m - token == T) return PlainTile<T, 1>(x, token, w, row);
-      PlainRest<T - 1>(x, token, w, row);
+      if (x.m - token >= T) {
+        PlainTile<T, 1>(x, token, w, row);
+        token += T;
+      }
+      PlainRest<T / 2>(x, token, w, row);
     }
   }
 

@@ -1,6 +1,5 @@
 #include "expert_workers/upstream/client.h"
 
-#include <absl/synchronization/notification.h>
 #include <absl/time/clock.h>
 #include <gmock/gmock.h>
 #include <stdlib.h>
@@ -13,6 +12,7 @@
 #include <thread>
 
 #include "expert_workers/upstream/testing/fake_upstream.h"
+#include "expert_workers/upstream/testing/test_event.h"
 
 namespace conclave::upstream {
 namespace {
@@ -26,9 +26,9 @@ using ::testing::SizeIs;
 struct Collected {
   std::mutex mutex;
   std::vector<v1::GenerateEvent> events;
-  absl::Notification done;
+  TestEvent done;
   absl::Status status;
-  absl::Notification first_event;
+  TestEvent first_event;
 
   StreamCallbacks callbacks() {
     StreamCallbacks out;
@@ -82,7 +82,7 @@ class UpstreamClientTest : public ::testing::Test {
                                         absl::Now() + timeout,
                                         collected.callbacks());
     EXPECT_TRUE(
-        collected.done.WaitForNotificationWithTimeout(absl::Seconds(20)));
+        collected.done.Wait());
     return collected.status;
   }
   absl::Status Run(const std::string& url) {
@@ -399,10 +399,10 @@ TEST_F(UpstreamClientTest, CancelClosesTheConnectionAtOnce) {
   Collected collected;
   auto call = client_->Generate(Chat(), endpoint, absl::InfiniteFuture(),
                                 collected.callbacks());
-  collected.first_event.WaitForNotification();
+  ASSERT_TRUE(collected.first_event.Wait());
   const absl::Time start = absl::Now();
   call->Cancel();
-  collected.done.WaitForNotification();
+  ASSERT_TRUE(collected.done.Wait());
   EXPECT_EQ(collected.status.code(), absl::StatusCode::kCancelled);
   while (server->num_open() > 0 && absl::Now() - start < absl::Seconds(5)) {
     absl::SleepFor(absl::Milliseconds(1));
@@ -416,7 +416,7 @@ TEST_F(UpstreamClientTest, CancelClosesTheConnectionAtOnce) {
   call = client_->Generate(Chat(), endpoint, absl::InfiniteFuture(),
                            second.callbacks());
   call.reset();
-  EXPECT_TRUE(second.done.HasBeenNotified());
+  EXPECT_TRUE(second.done.HasHappened());
 }
 
 TEST_F(UpstreamClientTest, PauseHoldsTheStreamBack) {
@@ -431,7 +431,7 @@ TEST_F(UpstreamClientTest, PauseHoldsTheStreamBack) {
   Collected collected;
   const auto call = client_->Generate(
       Chat(), endpoint, absl::InfiniteFuture(), collected.callbacks());
-  collected.first_event.WaitForNotification();
+  ASSERT_TRUE(collected.first_event.Wait());
   call->Pause();
   absl::SleepFor(absl::Milliseconds(50));
   const size_t before = collected.text().size();
@@ -439,7 +439,7 @@ TEST_F(UpstreamClientTest, PauseHoldsTheStreamBack) {
   EXPECT_EQ(collected.text().size(), before);
   EXPECT_LT(before, 1000u);
   call->Resume();
-  collected.done.WaitForNotification();
+  ASSERT_TRUE(collected.done.Wait());
   EXPECT_TRUE(collected.status.ok()) << collected.status;
   EXPECT_EQ(collected.text().size(), 1000u);
 }

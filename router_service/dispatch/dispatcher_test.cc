@@ -1,9 +1,9 @@
 #include "router_service/dispatch/dispatcher.h"
 
-#include <absl/synchronization/notification.h>
 #include <absl/time/clock.h>
 #include <gmock/gmock.h>
 
+#include "expert_workers/upstream/testing/test_event.h"
 #include "router_service/dispatch/fake_target.h"
 
 namespace conclave::router {
@@ -17,8 +17,8 @@ struct Result {
   std::vector<v1::GenerateEvent> events;
   absl::Status status;
   v1::Outcome outcome;
-  absl::Notification first_event;
-  absl::Notification done;
+  TestEvent first_event;
+  TestEvent done;
 
   std::string text() const {
     std::string out;
@@ -56,8 +56,7 @@ class DispatcherTest : public ::testing::Test {
 
   void Run(std::vector<std::string> experts, Result& result) {
     const auto call = Start(std::move(experts), result);
-    ASSERT_TRUE(
-        result.done.WaitForNotificationWithTimeout(absl::Seconds(10)));
+    ASSERT_TRUE(result.done.Wait());
   }
 
   FakeClock clock_;
@@ -196,7 +195,7 @@ TEST_F(DispatcherTest, AShortDeadlineDoesNotBlameTheTarget) {
   for (int i = 0; i < 10; ++i) {
     Result result;
     const auto call = Start({"a", "b"}, result, clock_.Now());
-    result.done.WaitForNotification();
+    ASSERT_TRUE(result.done.Wait());
     EXPECT_EQ(result.status.code(), absl::StatusCode::kDeadlineExceeded);
   }
   EXPECT_EQ(dispatcher_.breaker().state("a 0"),
@@ -214,11 +213,12 @@ TEST_F(DispatcherTest, CancelReachesTheTargetAndIsNotRetried) {
     const auto other = resolver_.Add("b", {.words = {"y"}});
     Result result;
     auto call = Start({"a", "b"}, result);
-    if (token_first) result.first_event.WaitForNotification();
+    if (token_first) {
+      ASSERT_TRUE(result.first_event.Wait());
+    }
     EXPECT_FALSE(in_flight_.IdleSince("a", 99));
     call->Cancel();
-    ASSERT_TRUE(
-        result.done.WaitForNotificationWithTimeout(absl::Seconds(10)));
+    ASSERT_TRUE(result.done.Wait());
     EXPECT_EQ(result.status.code(), absl::StatusCode::kCancelled);
     EXPECT_EQ(result.outcome.status(), "CANCELLED");
     EXPECT_EQ(result.outcome.finish_reason(), "cancelled");
@@ -232,7 +232,7 @@ TEST_F(DispatcherTest, DestroyingACallCancelsItAndWaits) {
   resolver_.Add("a", {.hang = true});
   Result result;
   Start({"a"}, result).reset();
-  EXPECT_TRUE(result.done.HasBeenNotified());
+  EXPECT_TRUE(result.done.HasHappened());
 }
 
 TEST_F(DispatcherTest, EmbedFallsBackToo) {

@@ -71,13 +71,13 @@ void Read(benchmark::State& state) {
 
 [[gnu::target("avx2")]] int Int8Loop(int64_t n) {
   __m256i acc[12] = {};
-  __m256i w = _mm256_set1_epi8(3);
-  __m256i x = _mm256_set1_epi8(5);
+  const __m256i w = _mm256_set1_epi8(3);
   for (int64_t i = 0; i < n; ++i) {
 #pragma GCC unroll 12
     for (int j = 0; j < 12; ++j) {
-      asm volatile("" : "+x"(w), "+x"(x));
-      acc[j] = _mm256_add_epi16(acc[j], _mm256_maddubs_epi16(w, x));
+      // Each product depends on its sum, so that none can be left out.
+      asm volatile("" : "+x"(acc[j]));
+      acc[j] = _mm256_add_epi16(acc[j], _mm256_maddubs_epi16(w, acc[j]));
     }
   }
   for (int j = 1; j < 12; ++j) acc[0] = _mm256_xor_si256(acc[0], acc[j]);
@@ -94,12 +94,15 @@ void Int8Peak(benchmark::State& state) {
 
 [[gnu::target("avx2,fma")]] float Fp32Loop(int64_t n) {
   __m256 acc[12] = {};
-  __m256 w = _mm256_set1_ps(1.0f);
-  __m256 x = _mm256_set1_ps(1e-9f);
+  const __m256 w = _mm256_set1_ps(1.0f);
+  const __m256 x = _mm256_set1_ps(1e-9f);
   for (int64_t i = 0; i < n; ++i) {
-    asm volatile("" : "+x"(w), "+x"(x));
 #pragma GCC unroll 12
-    for (int j = 0; j < 12; ++j) acc[j] = _mm256_fmadd_ps(w, x, acc[j]);
+    for (int j = 0; j < 12; ++j) {
+      // Else the compiler sees twelve equal chains, and keeps one.
+      asm volatile("" : "+x"(acc[j]));
+      acc[j] = _mm256_fmadd_ps(w, x, acc[j]);
+    }
   }
   for (int j = 1; j < 12; ++j) acc[0] = _mm256_add_ps(acc[0], acc[j]);
   return _mm256_cvtss_f32(acc[0]);

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <utility>
 
+#include "base/check.h"
 #include "base/names.h"
 #include "router_service/gateway/blocking_pool.h"
 #include "router_service/gateway/decision_json.h"
@@ -28,7 +29,8 @@ using WriterPtr = std::shared_ptr<ResponseWriter>;
 
 std::string MakeRequestId() {
   unsigned char bytes[16];
-  if (RAND_bytes(bytes, sizeof(bytes)) != 1) return "req-norandom";
+  // Two requests of one id would share a journal record.
+  CHECK(RAND_bytes(bytes, sizeof(bytes)) == 1, "no randomness");
   const std::string raw(reinterpret_cast<const char*>(bytes), sizeof(bytes));
   const auto hex = absl::BytesToHexString(raw);
   return "req-" + std::string(hex.data(), hex.size());
@@ -117,6 +119,7 @@ class GatewayImpl final : public Gateway, public HttpHandler {
   int port() const override { return http_->port(); }
   std::string address() const override { return http_->address(); }
   int active() const override { return active_->value(); }
+  int connections() const override { return http_->connections(); }
 
   bool Drain(absl::Time deadline) override {
     draining_ = true;

@@ -66,6 +66,7 @@ class Gateway {
   virtual std::string address() const = 0;  // HOST:PORT in use
   // Running generations.
   virtual int active() const = 0;
+  virtual int connections() const = 0;
 
   // For SIGTERM: /readyz turns 503, new connections are refused, running
   // responses end by themselves until `deadline`, then are cut off. True when

@@ -267,7 +267,7 @@ TEST_F(GatewayTest, MalformedHttpGets400AndTheProcessStays) {
   const std::string bad[] = {
       "\r\n\r\nGARBAGE\r\n\r\n",
       "GET /livez HTTP/9.9\r\n\r\n",
-      std::string("GET /li\0vez HTTP/1.1\r\nhost: a\r\n\r\n", 37),
+      std::string("GET /li\0vez HTTP/1.1\r\nhost: a\r\n\r\n", 33),
       "GET /livez HTTP/1.1\r\n\r\n",
       "GET /livez HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
       "GET /livez HTTP/1.1\r\nhost : a\r\n\r\n",

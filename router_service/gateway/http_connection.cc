@@ -28,6 +28,8 @@ constexpr size_t kReadChunk = 4 << 10;
 // away.
 constexpr size_t kLingerBytes = 16 << 20;
 constexpr absl::Duration kLingerTime = absl::Seconds(2);
+// A reader must take this much in HttpLimits::write_stall.
+constexpr size_t kLeastProgress = 1 << 10;
 
 std::string Text(beast::string_view view) {
   return std::string(view.data(), view.size());
@@ -309,7 +311,11 @@ void HttpConnection::Pump() {
 }
 
 void HttpConnection::SendSome() {
-  Arm(shared_->limits.write_stall);
+  // A reader of one byte now and then is as good as a stalled one.
+  if (sent_ == 0 || sent_ - sent_when_armed_ >= kLeastProgress) {
+    Arm(shared_->limits.write_stall);
+    sent_when_armed_ = sent_;
+  }
   socket_.async_write_some(
       asio::buffer(sending_.data() + sent_, sending_.size() - sent_),
       [self = shared_from_this()](Error error, size_t n) {

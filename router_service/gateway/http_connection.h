@@ -104,6 +104,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   std::function<void()> on_gone_;
   std::string sending_;
   size_t sent_ = 0;
+  size_t sent_when_armed_ = 0;
 };
 
 }  // namespace conclave::gateway

@@ -343,6 +343,13 @@ TEST_P(RegistryRpcTest, TheMirrorSurvivesARestart) {
               }).has_value());
 }
 
+TEST_P(RegistryRpcTest, WatchersDoNotHoldUpAShutdown) {
+  const auto client = Client();
+  const absl::Time start = absl::Now();
+  server_->Shutdown(start + absl::Seconds(10));
+  EXPECT_LT(absl::Now() - start, absl::Seconds(3));
+}
+
 TEST(RegistryClientTest, NobodyThereIsADeadline) {
   const auto client = RegistryClient::Create(rpc::Connect("127.0.0.1:1"));
   EXPECT_STATUS(

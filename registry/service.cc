@@ -11,9 +11,11 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <thread>
 #include <variant>
 
+#include "base/rpc/server.h"
 #include "base/rpc/status.h"
 #include "conclave/v1/registry.grpc.pb.h"
 #include "registry/codec.h"
@@ -118,12 +120,28 @@ std::deque<QueuedChange> Everything(const Snapshot& state) {
   return all;
 }
 
+class WatchStream;
+
+// The watches in progress, so that they can be ended.
+class WatchList {
+ public:
+  void Add(WatchStream* stream);
+  void Remove(WatchStream* stream);
+  void Stop();
+
+ private:
+  std::mutex mutex_;  // taken before a stream's
+  bool stopping_ = false;
+  std::set<WatchStream*> streams_;
+};
+
 // One watcher: the state, `caught_up`, then changes as they come. Deletes
 // itself when the call is over.
 class WatchStream final : public grpc::ServerWriteReactor<v1::Change> {
  public:
-  WatchStream(Registry* registry, uint64_t after_revision, size_t max_backlog)
-      : max_backlog_(max_backlog) {
+  WatchStream(Registry* registry, uint64_t after_revision, size_t max_backlog,
+              WatchList* list)
+      : max_backlog_(max_backlog), list_(list) {
     // Registered before the state is read: what comes in between is queued,
     // and what the state already holds is passed over by revision.
     handle_ = registry->Watch(
@@ -158,8 +176,13 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::Change> {
     FinishLocked(absl::CancelledError("the watcher left"));
   }
   void OnDone() override {
+    list_->Remove(this);
     handle_.reset();  // Without the lock: a change may be on its way in.
     delete this;
+  }
+  void Stop() {
+    std::lock_guard lock(mutex_);
+    FinishLocked(absl::UnavailableError("the registry is stopping"));
   }
 
  private:
@@ -215,6 +238,7 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::Change> {
   }
 
   const size_t max_backlog_;
+  WatchList* const list_;
   std::mutex mutex_;
   std::deque<QueuedChange> initial_;
   std::deque<QueuedChange> queue_;
@@ -227,6 +251,21 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::Change> {
   v1::Change message_;
   std::unique_ptr<WatchHandle> handle_;
 };
+
+void WatchList::Add(WatchStream* stream) {
+  std::lock_guard lock(mutex_);
+  streams_.insert(stream);
+  if (stopping_) stream->Stop();
+}
+void WatchList::Remove(WatchStream* stream) {
+  std::lock_guard lock(mutex_);
+  streams_.erase(stream);
+}
+void WatchList::Stop() {
+  std::lock_guard lock(mutex_);
+  stopping_ = true;
+  for (WatchStream* stream : streams_) stream->Stop();
+}
 
 // Calls ExpireLeases now and then.
 class LeaseKeeper {
@@ -257,7 +296,7 @@ class LeaseKeeper {
 
 using Base = v1::Registry::WithCallbackMethod_Watch<v1::Registry::Service>;
 
-class RegistryService final : public Base {
+class RegistryService final : public Base, public rpc::StopsStreams {
  public:
   RegistryService(Registry* registry, ModelAdmin* models,
                   const RegistryServiceOptions& options)
@@ -346,9 +385,13 @@ class RegistryService final : public Base {
 
   grpc::ServerWriteReactor<v1::Change>* Watch(
       grpc::CallbackServerContext*, const v1::WatchRequest* request) override {
-    return new WatchStream(registry_, request->after_revision(),
-                           options_.max_watch_backlog);
+    auto* stream =
+        new WatchStream(registry_, request->after_revision(),
+                        options_.max_watch_backlog, &watches_);
+    watches_.Add(stream);
+    return stream;
   }
+  void StopStreams() override { watches_.Stop(); }
 
   grpc::Status JoinWorker(grpc::ServerContext*,
                           const v1::JoinWorkerRequest* request,
@@ -399,6 +442,7 @@ class RegistryService final : public Base {
   Registry* const registry_;
   ModelAdmin* const models_;
   const RegistryServiceOptions options_;
+  WatchList watches_;
   LeaseKeeper keeper_;
 };
 

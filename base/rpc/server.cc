@@ -51,7 +51,12 @@ class GrpcServer final : public Server {
       builder.AddListeningPort(address, grpc::InsecureServerCredentials(),
                                &port_);
     }
-    for (grpc::Service* service : services) builder.RegisterService(service);
+    for (grpc::Service* service : services) {
+      builder.RegisterService(service);
+      if (auto* stops = dynamic_cast<StopsStreams*>(service)) {
+        stops_streams_.push_back(stops);
+      }
+    }
     server_ = builder.BuildAndStart();
     if (server_ == nullptr || (!address.empty() && port_ == 0)) {
       return Unavailable(
@@ -77,12 +82,14 @@ class GrpcServer final : public Server {
     }
   }
   void Shutdown(absl::Time deadline) override {
+    for (StopsStreams* service : stops_streams_) service->StopStreams();
     server_->Shutdown(absl::ToChronoTime(deadline));
     server_->Wait();
   }
 
  private:
   std::unique_ptr<grpc::Server> server_;
+  std::vector<StopsStreams*> stops_streams_;
   int port_ = 0;
 };
 

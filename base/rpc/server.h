@@ -21,6 +21,15 @@ namespace conclave::rpc {
 // stream of them does not exhaust memory.
 inline constexpr int kMaxMessageBytes = 16 << 20;
 
+// Implemented by a service some of whose streams never end by themselves (a
+// watch), so that they do not hold up a graceful shutdown.
+class StopsStreams {
+ public:
+  virtual ~StopsStreams() = default;
+  // Ends such streams with UNAVAILABLE, and later ones at once. Any thread.
+  virtual void StopStreams() = 0;
+};
+
 class Server {
  public:
   // `address` is HOST:PORT (port 0: any), or empty for in-process only.
@@ -36,8 +45,9 @@ class Server {
   virtual int port() const = 0;
   // What health checks say from now on.
   virtual void SetServing(bool serving) = 0;
-  // Refuses new calls, waits for running ones until `deadline`, then cancels
-  // what is left and waits for that.
+  // Stops the streams of StopsStreams services, refuses new calls, waits for
+  // running ones until `deadline`, then cancels what is left and waits for
+  // that.
   virtual void Shutdown(absl::Time deadline) = 0;
 };
 

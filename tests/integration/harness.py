@@ -65,7 +65,7 @@ def template_data_dir():
     for name, path in MODEL_FILES.items():
         conclave("model", "import", path, "--name", name, data_dir=work)
     conclave("expert", "add", "chat", "--model", "smollm2", "--category",
-             "general", "--category", "chat", "--samples",
+             "chat", "--category", "general", "--samples",
              SAMPLES / "chat.jsonl", data_dir=work)
     conclave("expert", "add", "coder", "--model", "qwen-coder", "--category",
              "code", "--samples", SAMPLES / "code.jsonl", data_dir=work)
@@ -110,8 +110,12 @@ class Service:
         connection = http.client.HTTPConnection(self.http, timeout=timeout)
         try:
             data = body if isinstance(body, (bytes, str, type(None))) else json.dumps(body)
-            connection.request(method, path, data,
-                               {"content-type": "application/json", **(headers or {})})
+            # A server that refuses a large body answers and closes before it
+            # has read it all: the answer is still there.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(
+                    method, path, data,
+                    {"content-type": "application/json", **(headers or {})})
             response = connection.getresponse()
             text = response.read().decode(errors="replace")
             try:

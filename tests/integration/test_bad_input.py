@@ -115,7 +115,7 @@ class ImportTest(unittest.TestCase):
 
     def test_not_a_model(self):
         bad = self.temp / "bad.gguf"
-        bad.write_bytes(b"GGUF" + b"\xff" * 4096)
+        bad.write_bytes(b"GGUF\x03\0\0\0" + b"\xff" * 4096)
         self.refuse(bad, "INVALID_ARGUMENT")
 
     def test_unknown_architecture(self):

@@ -149,7 +149,7 @@ class Host final : public ModelHost {
   void UnloadModel(const ModelPtr& model, bool evict);
   int64_t KvShare() const;
 
-  void EmbedLoop();
+  void EmbedLoop(BoundedQueue<JobPtr>& queue);
   absl::StatusOr<v1::EmbedResponse> EmbedNow(const Job& job,
                                              engine::Encoder& encoder) const;
 
@@ -159,7 +159,9 @@ class Host final : public ModelHost {
   const std::unique_ptr<engine::Compute> compute_;
 
   BoundedQueue<JobPtr> preparing_;
-  BoundedQueue<JobPtr> embedding_;
+  // Apart, so that the router's one text does not wait for a batch of 256.
+  BoundedQueue<JobPtr> embedding_few_;
+  BoundedQueue<JobPtr> embedding_many_;
   BoundedQueue<Move> moves_;
 
   mutable std::mutex mutex_;

@@ -5,6 +5,11 @@
 #include "expert_workers/host.h"
 
 namespace conclave::workers {
+namespace {
+
+constexpr int kFewInputs = 8;
+
+}  // namespace
 
 void Host::DirectLoop() {
   for (;;) {
@@ -39,15 +44,18 @@ void Host::DirectLoop() {
 // engine does not know yet that they were cancelled.
 void Host::CollectEndedLocked(Actions& actions) {
   const absl::Time now = absl::Now();
+  Residency model_state = Residency::kCold;
   const auto ended = [&](const JobPtr& job) {
     if (job->cancelled) {
       actions.fail.emplace_back(job, Cancelled("cancelled"));
     } else if (job->deadline <= now) {
       actions.fail.emplace_back(
           job, DeadlineExceeded(
-                   "model \"{}\" could not be made resident in time; other "
-                   "models hold the memory budget of {} bytes",
-                   job->model_name, options_.ram_budget_bytes));
+                   "the request could not begin in time: model \"{}\" is {}",
+                   job->model_name,
+                   model_state == Residency::kLive
+                       ? "busy"
+                       : "not resident, and others hold the memory budget"));
     } else if (job->begin_by <= now) {
       actions.fail.emplace_back(
           job, ResourceExhausted(
@@ -60,6 +68,7 @@ void Host::CollectEndedLocked(Actions& actions) {
     return true;
   };
   for (const auto& [version, model] : models_) {
+    model_state = model->state;
     not_begun_ -= static_cast<int>(std::erase_if(model->waiting, ended));
     std::erase_if(model->unloads, ended);
   }
@@ -153,12 +162,16 @@ void Host::Start(const JobPtr& job) {
       job->load_done(std::move(response));
       return;
     }
-    case Job::Kind::kEmbed:
-      if (!embedding_.TryPush(JobPtr(job))) {
+    case Job::Kind::kEmbed: {
+      BoundedQueue<JobPtr>& queue =
+          job->embed_request.inputs_size() <= kFewInputs ? embedding_few_
+                                                         : embedding_many_;
+      if (!queue.TryPush(JobPtr(job))) {
         Over(job);
         job->Fail(ResourceExhausted("too many texts wait to be embedded"));
       }
       return;
+    }
     case Job::Kind::kGenerate:
       break;
     case Job::Kind::kUnload:

@@ -124,8 +124,8 @@ int64_t Host::KvShare() const {
   return options_.kv_budget_bytes / std::max<int64_t>(together, 1);
 }
 
-void Host::EmbedLoop() {
-  while (const auto popped = embedding_.Pop(absl::InfiniteDuration())) {
+void Host::EmbedLoop(BoundedQueue<JobPtr>& queue) {
+  while (const auto popped = queue.Pop(absl::InfiniteDuration())) {
     const JobPtr job = *popped;
     bool stopping = false;
     engine::Encoder* encoder = nullptr;

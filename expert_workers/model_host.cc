@@ -41,12 +41,14 @@ Host::Host(weights::WeightStore* store, ModelHostOptions options)
       tier_(weights::RamTier::Create(store, options_.ram_budget_bytes)),
       compute_(engine::Compute::Create(options_.threads)),
       preparing_(static_cast<size_t>(options_.max_waiting)),
-      embedding_(static_cast<size_t>(options_.max_waiting) + 64),
+      embedding_few_(static_cast<size_t>(options_.max_waiting) + 64),
+      embedding_many_(static_cast<size_t>(options_.max_waiting) + 64),
       moves_(1024) {
   for (int i = 0; i < kPrepareThreads; ++i) {
     threads_.emplace_back([this] { Prepare(); });
   }
-  threads_.emplace_back([this] { EmbedLoop(); });
+  threads_.emplace_back([this] { EmbedLoop(embedding_few_); });
+  threads_.emplace_back([this] { EmbedLoop(embedding_many_); });
   mover_ = std::thread([this] { MoveLoop(); });
   director_ = std::thread([this] { DirectLoop(); });
 }
@@ -130,7 +132,8 @@ Host::~Host() {
   news_.notify_all();
   director_.join();
   preparing_.Close();
-  embedding_.Close();
+  embedding_few_.Close();
+  embedding_many_.Close();
   for (std::thread& thread : threads_) thread.join();
   moves_.Close();
   mover_.join();

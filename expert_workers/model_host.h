@@ -7,7 +7,7 @@
 //            2 threads, bounded queue         bounded, FIFO, deadline
 //
 // A director thread decides and talks to engines; a mover thread loads and
-// unloads; one thread embeds.
+// unloads; two threads embed, one of them small requests alone.
 //
 // Threads: all methods may run concurrently and return at once. Callbacks of
 // one call come one at a time, on a thread of the host's, and must not block.

@@ -219,7 +219,7 @@ class Worker {
   }
   WorkerClient& client() { return *client_; }
   ModelHost& host() { return *host_; }
-  const std::shared_ptr<grpc::Channel>& channel() { return channel_; }
+  int port() const { return server_->port(); }
 
  private:
   std::unique_ptr<ModelHost> host_;
@@ -245,7 +245,7 @@ TEST_P(WorkerChannelTest, AnAnswerIsAStreamInOrder) {
   NEED_MODELS();
   Worker worker(models->store(), Roomy(), GetParam());
   const Outcome outcome =
-      worker.Run(Ask(kChat, "What is the capital of France?", 24));
+      worker.Run(Complete(kChat, "The capital of France is", 8));
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
   EXPECT_THAT(outcome.text, HasSubstr("Paris"));
   ASSERT_GE(outcome.kinds.size(), 4u);
@@ -545,9 +545,15 @@ TEST(WorkerTest, ASlowReaderHoldsUpNobody) {
   NEED_MODELS();
   Worker worker(models->store(), Roomy(), /*tcp=*/true,
                 {.max_unread_bytes = 20'000});
-  const auto stub = v1::ExpertWorker::NewStub(worker.channel());
+  // A channel that takes little ahead of its reader.
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 65'536);
+  const auto stub = v1::ExpertWorker::NewStub(grpc::CreateCustomChannel(
+      fmt::format("127.0.0.1:{}", worker.port()),
+      grpc::InsecureChannelCredentials(), arguments));
   grpc::ClientContext context;
-  v1::WorkerGenerateRequest request = Complete(kChat, "Once", 1500);
+  v1::WorkerGenerateRequest request = Complete(kChat, "Once", 500);
   request.mutable_sampling()->set_ignore_eos(true);
   request.mutable_sampling()->set_logprobs(20);
   const auto reader = stub->Generate(&context, request);

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -118,6 +119,7 @@ class EngineImpl final : public Engine {
       }
       ticket = next_ticket_++;
       active->ticket = ticket;
+      live_.insert(ticket);
       inbox_.push_back(std::move(active));
     }
     news_.notify_one();
@@ -127,6 +129,7 @@ class EngineImpl final : public Engine {
   void Cancel(uint64_t ticket) override {
     {
       std::lock_guard lock(mutex_);
+      if (!live_.contains(ticket)) return;
       cancels_.push_back(ticket);
     }
     interrupt_.store(true);
@@ -445,6 +448,10 @@ class EngineImpl final : public Engine {
       }
       if (request.finished()) {
         ++finished_requests_;
+        {
+          std::lock_guard lock(mutex_);
+          live_.erase(it->first);
+        }
         it = active_.erase(it);
       } else {
         ++it;
@@ -475,6 +482,7 @@ class EngineImpl final : public Engine {
   std::condition_variable news_;
   std::vector<std::unique_ptr<ActiveRequest>> inbox_;
   std::vector<uint64_t> cancels_;
+  std::set<uint64_t> live_;  // tickets that have not ended
   uint64_t next_ticket_ = 1;
   bool stop_ = false;
   EngineStats stats_;

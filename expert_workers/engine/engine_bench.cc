@@ -2,6 +2,7 @@
 // generation behind it, alone and eight together.
 //
 //   engine_bench [FILE...] [--threads=1,2] [--isa=avx2] [--generate=64]
+//                [--chunk=256]
 //
 // FILE is a name in the models' folder (real_model.h). Medians of --runs
 // (3). Beside tokens per second: the weights' bytes read per second, and the
@@ -12,6 +13,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <string>
@@ -19,6 +21,7 @@
 #include <thread>
 #include <vector>
 
+#include "expert_workers/engine/encoder.h"
 #include "expert_workers/engine/engine.h"
 #include "expert_workers/engine/real_model.h"
 #include "expert_workers/engine/run_requests.h"
@@ -33,6 +36,7 @@ struct Options {
   std::vector<int> threads = {1, 2};
   std::string isa;
   int64_t generate = 64;
+  int32_t chunk = 256;  // prompt tokens a step
   int runs = 3;
 };
 
@@ -132,7 +136,9 @@ void Bench(const std::string& file, int threads, const Options& options) {
   const auto tokenizer = RealModels::MakeTokenizer(*lease);
   const auto compute = Compute::Create(threads);
   auto engine = Engine::Create(std::move(lease), tokenizer, compute.get(),
-                               {.max_context = 4096, .isa = options.isa});
+                               {.max_context = 4096,
+                                .prefill_chunk = options.chunk,
+                                .isa = options.isa});
   CHECK(engine.ok(), "{}", Message(engine.status()));
   RunTogether(**engine, 1, 64, 4, vocab);  // warm
   std::vector<double> prompt, generate, eight;
@@ -165,6 +171,36 @@ void Bench(const std::string& file, int threads, const Options& options) {
       "tok/s = {:.1f} GB/s of {:.1f} read  eight: {:6.1f} tok/s\n",
       file, threads, Median(prompt), Median(generate), read / 1e9,
       bandwidth / 1e9, Median(eight));
+  std::fflush(stdout);
+}
+
+// One text of about 128 tokens, as the router embeds them.
+void BenchEncoder(const std::string& file, int threads,
+                  const Options& options) {
+  auto lease = RealModels::Get().Lease(file);
+  if (lease == nullptr) {
+    fmt::print("{}: not here\n", file);
+    return;
+  }
+  const auto tokenizer = RealModels::MakeTokenizer(*lease);
+  const auto compute = Compute::Create(threads);
+  auto encoder = Encoder::Create(std::move(lease), tokenizer, compute.get());
+  CHECK(encoder.ok(), "{}", Message(encoder.status()));
+  std::string text;
+  for (int i = 0; i < 21; ++i) text += "the weather is fine today ";
+  text += "or not";
+  std::vector<double> taken;
+  int64_t tokens = 0;
+  for (int run = 0; run < 5 + 5 * options.runs; ++run) {
+    const double start = Seconds();
+    const auto embedding = (*encoder)->Embed(text);
+    CHECK(embedding.ok());
+    tokens = embedding->token_count;
+    if (run >= 5) taken.push_back(Seconds() - start);
+  }
+  fmt::print("{:<48} {} threads  embed {} tokens: {:.2f} ms\n", file, threads,
+             tokens, Median(taken) * 1e3);
+  std::fflush(stdout);
 }
 
 int Main(int argc, char** argv) {
@@ -181,6 +217,8 @@ int Main(int argc, char** argv) {
       options.isa = value;
     } else if (arg.starts_with("--generate=")) {
       options.generate = std::atoll(value.c_str());
+    } else if (arg.starts_with("--chunk=")) {
+      options.chunk = std::atoi(value.c_str());
     } else if (arg.starts_with("--runs=")) {
       options.runs = std::max(std::atoi(value.c_str()), 1);
     } else if (arg.starts_with("--")) {
@@ -192,10 +230,17 @@ int Main(int argc, char** argv) {
   }
   if (options.files.empty()) {
     options.files = {"SmolLM2-135M-Instruct.Q4_1.gguf",
-                     "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf"};
+                     "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf",
+                     "all-MiniLM-L6-v2"};
   }
   for (const std::string& file : options.files) {
-    for (const int threads : options.threads) Bench(file, threads, options);
+    for (const int threads : options.threads) {
+      if (file.find("MiniLM") != std::string::npos) {
+        BenchEncoder(file, threads, options);
+      } else {
+        Bench(file, threads, options);
+      }
+    }
   }
   return 0;
 }

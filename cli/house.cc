@@ -22,6 +22,7 @@
 #include "router_service/dispatch/worker_directory.h"
 #include "router_service/gateway/gateway.h"
 #include "router_service/journal/journal.h"
+#include "router_service/journal/journal_estimates.h"
 #include "router_service/policy/policy.h"
 #include "router_service/router_core.h"
 #include "router_service/service.h"
@@ -33,22 +34,6 @@ constexpr char kLocalWorker[] = "local";
 // Reading one request takes 25 ms; a busy machine gets some patience, and
 // then the fast tier's answer stands.
 constexpr absl::Duration kEncoderTimeout = absl::Milliseconds(500);
-
-// Feedback, as the selection reads it.
-class JournalEstimates final : public router::QualityEstimates {
- public:
-  explicit JournalEstimates(const router::Journal* journal)
-      : journal_(journal) {}
-  router::Observed Get(std::string_view category, std::string_view expert,
-                       uint64_t expert_version) const override {
-    const router::FeedbackSummary summary =
-        journal_->Feedback(category, expert, expert_version);
-    return {summary.sum, static_cast<double>(summary.count)};
-  }
-
- private:
-  const router::Journal* const journal_;
-};
 
 // The first registered encoder, or the one named.
 std::string EncoderModel(const registry::Snapshot& snapshot,
@@ -139,7 +124,7 @@ class WiredHouse final : public House {
         });
     resolver_ = std::make_unique<router::RegistryResolver>(
         directory_.get(), upstream_.get(), router::ProcessEnvironment);
-    estimates_ = std::make_unique<JournalEstimates>(journal_.get());
+    estimates_ = std::make_unique<router::JournalEstimates>(journal_.get());
     router::PolicyDependencies policy;
     policy.estimates = estimates_.get();
     if (options_.encoder != "none") {
@@ -279,7 +264,7 @@ class WiredHouse final : public House {
   std::unique_ptr<upstream::UpstreamClient> upstream_;
   std::unique_ptr<router::WorkerDirectory> directory_;
   std::unique_ptr<router::RegistryResolver> resolver_;
-  std::unique_ptr<JournalEstimates> estimates_;
+  std::unique_ptr<router::JournalEstimates> estimates_;
   std::unique_ptr<router::RoutingPolicy> policy_;
   std::unique_ptr<router::RouterCore> core_;
   std::unique_ptr<grpc::Service> outside_registry_;

@@ -3,6 +3,7 @@ processes are killed, models switch under a small budget."""
 import concurrent.futures
 import http.client
 import json
+import os
 import pathlib
 import random
 import shutil
@@ -205,7 +206,7 @@ class SwitchingTest(ServiceTest):
 
 
 class KillTest(unittest.TestCase):
-    kills = 40
+    kills = int(os.environ.get("CONCLAVE_KILLS", "40"))
 
     def setUp(self):
         self.temp = pathlib.Path(tempfile.mkdtemp(prefix="conclave-test-"))
@@ -240,6 +241,11 @@ class KillTest(unittest.TestCase):
     def test_kill_9_during_import_leaves_old_or_new(self):
         rng = random.Random(11)
         models = self.temp / "models"
+        started = time.monotonic()
+        conclave("model", "import", self.model_path(), "--name", "victim",
+                 data_dir=models)
+        whole = time.monotonic() - started
+        conclave("model", "rm", "victim", data_dir=models)
         seen = {"old": 0, "new": 0}
         for i in range(self.kills):
             process = subprocess.Popen(
@@ -247,7 +253,7 @@ class KillTest(unittest.TestCase):
                  str(self.model_path()), "--name", "victim",
                  "--server", "127.0.0.1:1", "--data-dir", str(models)],
                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            time.sleep(rng.uniform(0, 0.8))
+            time.sleep(rng.uniform(0, 1.2 * whole))
             process.kill()
             out, _ = process.communicate()
             listed = json.loads(conclave("model", "list", "--json",

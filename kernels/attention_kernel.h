@@ -21,9 +21,8 @@ class AttentionKernel {
                      int64_t num_rows, float scale) {
     for (int64_t r = 0; r < num_rows; r += kTile) {
       const int64_t left = num_rows - r;
-      AttentionKernel tile(kv, rows + r,
-                           static_cast<int>(left < kTile ? left : kTile),
-                           scale);
+      AttentionKernel tile(
+          kv, rows + r, static_cast<int>(left < kTile ? left : kTile), scale);
       tile.Run();
     }
   }
@@ -34,8 +33,8 @@ class AttentionKernel {
   static constexpr int64_t kPage = 32;
 
   struct State {
-    float top;   // largest score so far
-    float sum;   // of exp(score - top)
+    float top;           // largest score so far
+    float sum;           // of exp(score - top)
     int64_t begin, end;  // visible slots of the current page
     float weights[kPage];
     float acc[kMaxHeadDim];
@@ -133,11 +132,10 @@ class AttentionKernel {
                : S::Load(reinterpret_cast<const float*>(base) + at);
   }
   F LoadKvPart(const std::byte* base, int64_t at, int n) const {
-    return kv_.is_half
-               ? S::LoadHalfPart(reinterpret_cast<const uint16_t*>(base) + at,
-                                 n)
-               : S::LoadPart(reinterpret_cast<const float*>(base) + at, n,
-                             0.0f);
+    return kv_.is_half ? S::LoadHalfPart(
+                             reinterpret_cast<const uint16_t*>(base) + at, n)
+                       : S::LoadPart(reinterpret_cast<const float*>(base) + at,
+                                     n, 0.0f);
   }
 
   // weights = q . K for 32 slots; what a row may not see is -inf, whatever
@@ -203,7 +201,8 @@ class AttentionKernel {
       for (int64_t t = begin; t < end; ++t) {
         const F value = LoadKv(values, t * kv_.head_dim + d);
         for (int n = 0; n < N; ++n) {
-          acc[n] = S::Fma(S::Set1(states_[active[n]].weights[t]), value, acc[n]);
+          acc[n] =
+              S::Fma(S::Set1(states_[active[n]].weights[t]), value, acc[n]);
         }
       }
       for (int n = 0; n < N; ++n) S::Store(states_[active[n]].acc + d, acc[n]);

@@ -56,8 +56,8 @@ class Sequence {
     std::vector<float> out(static_cast<size_t>(count * stride), -1.0f);
     ops.attention(q_.data() + first * stride, stride, count, first,
                   shape_.heads, begin, end, view_,
-                  1.0f / std::sqrt(static_cast<float>(shape_.head_dim)),
-                  window, out.data(), stride);
+                  1.0f / std::sqrt(static_cast<float>(shape_.head_dim)), window,
+                  out.data(), stride);
     return out;
   }
   const std::vector<std::byte>& memory() const { return memory_; }
@@ -125,8 +125,7 @@ TEST(AttentionTest, NeighboursAndCutsNeverMatter) {
           }
         }
         for (int64_t h = 0; h < shape.heads; ++h) {
-          const auto one =
-              sequence.Run(ops, 0, shape.length, h, h + 1, window);
+          const auto one = sequence.Run(ops, 0, shape.length, h, h + 1, window);
           for (int64_t t = 0; t < shape.length; ++t) {
             const int64_t at = t * stride + h * shape.head_dim;
             ASSERT_EQ(std::memcmp(&one[at], &whole[at], shape.head_dim * 4), 0);

@@ -50,8 +50,7 @@ struct FastOpsOf {
     view.out_stride = out_stride;
     int64_t next = panel_begin;
     for (const PanelRun& run : w.runs) {
-      const int64_t end =
-          std::min(panel_end, run.first_panel + run.num_panels);
+      const int64_t end = std::min(panel_end, run.first_panel + run.num_panels);
       if (run.first_panel > next || next >= end) continue;
       view.data = run.data + (next - run.first_panel) * view.panel_bytes;
       view.num_rows = std::min(w.rows, end * kPanelRows) - next * kPanelRows;
@@ -137,11 +136,10 @@ struct FastOpsOf {
       for (int64_t t = 0; t < num_tokens; ++t) {
         const int64_t visible = first_position + t + 1;
         for (int64_t h = begin; h < end; ++h) {
-          rows[count++] = {q + t * q_stride + h * d,
-                           out + t * out_stride + h * d,
-                           window > 0 ? std::max<int64_t>(0, visible - window)
-                                      : int64_t{0},
-                           visible};
+          rows[count++] = {
+              q + t * q_stride + h * d, out + t * out_stride + h * d,
+              window > 0 ? std::max<int64_t>(0, visible - window) : int64_t{0},
+              visible};
           if (count == kRows) {
             K.attend(view, rows, count, scale);
             count = 0;
@@ -163,8 +161,7 @@ struct FastOpsOf {
     thread_local std::vector<float> memory;
     thread_local std::vector<std::byte*> pages;
     thread_local std::vector<AttentionRow> rows;
-    const int64_t num_pages =
-        (num_tokens + kKvPageTokens - 1) / kKvPageTokens;
+    const int64_t num_pages = (num_tokens + kKvPageTokens - 1) / kKvPageTokens;
     const int64_t page_values = 2 * kKvPageTokens * head_dim;
     memory.assign(static_cast<size_t>(num_pages * page_values), 0.0f);
     pages.clear();
@@ -191,8 +188,8 @@ struct FastOpsOf {
         float* values = memory.data() + t / kKvPageTokens * page_values +
                         (kKvPageTokens + t % kKvPageTokens) * head_dim;
         std::copy_n(v + at, head_dim, values);
-        rows.push_back({q + at, out + t * out_stride + h * head_dim, 0,
-                        num_tokens});
+        rows.push_back(
+            {q + at, out + t * out_stride + h * head_dim, 0, num_tokens});
       }
       K.attend(view, rows.data(), num_tokens, scale);
     }

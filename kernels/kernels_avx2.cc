@@ -123,9 +123,8 @@ struct MatmulAvx2 {
 
   template <QuantType kType, int T>
   [[gnu::always_inline]] static void Dot(const uint8_t* codes,
-                                         const uint8_t* scales,
-                                         const int8_t* x, int64_t stride,
-                                         I* sums) {
+                                         const uint8_t* scales, const int8_t* x,
+                                         int64_t stride, I* sums) {
     constexpr int kGroup = Group<kType>();
     I pairs[T];  // sixteen int16 in each half
     Step<kType, T, 0, kGroup>(codes, scales, x, stride, pairs, sums);

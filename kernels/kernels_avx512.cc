@@ -35,9 +35,7 @@ struct MatmulAvx512 {
   static Quads Load(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
   static Quads And(Quads a, Quads b) { return {_mm512_and_si512(a.v, b.v)}; }
   static Quads Or(Quads a, Quads b) { return {_mm512_or_si512(a.v, b.v)}; }
-  static Quads Byte(int v) {
-    return {_mm512_set1_epi8(static_cast<char>(v))};
-  }
+  static Quads Byte(int v) { return {_mm512_set1_epi8(static_cast<char>(v))}; }
   template <int n>
   static Quads Right(Quads a) {
     return {_mm512_srli_epi16(a.v, n)};
@@ -62,8 +60,8 @@ struct MatmulAvx512 {
     const auto* from = reinterpret_cast<const __m128i*>(scales);
     const __m128i s0 = _mm_loadu_si128(from);
     const __m128i s1 = _mm_loadu_si128(from + 1);
-    const __m256i pairs = _mm256_set_m128i(_mm_unpackhi_epi8(s0, s1),
-                                           _mm_unpacklo_epi8(s0, s1));
+    const __m256i pairs =
+        _mm256_set_m128i(_mm_unpackhi_epi8(s0, s1), _mm_unpacklo_epi8(s0, s1));
     const __m512i zero =
         _mm512_madd_epi16(_mm512_cvtepi8_epi16(pairs), Broadcast(sum16));
     return {_mm512_sub_epi32(a.v, _mm512_slli_epi32(zero, 5))};
@@ -101,9 +99,8 @@ struct MatmulAvx512 {
 
   template <QuantType kType, int T>
   [[gnu::always_inline]] static void Dot(const uint8_t* codes,
-                                         const uint8_t* scales,
-                                         const int8_t* x, int64_t stride,
-                                         I* sums) {
+                                         const uint8_t* scales, const int8_t* x,
+                                         int64_t stride, I* sums) {
     for (int t = 0; t < T; ++t) sums[t].v = _mm512_setzero_si512();
     Half<kType, T, 0>(codes, x, stride, sums);
     if constexpr (Format<kType>::kSixBit) {

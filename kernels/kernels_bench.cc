@@ -63,10 +63,10 @@ void Read(benchmark::State& state) {
     benchmark::DoNotOptimize(
         ReadAll(memory.get() + state.thread_index() * share, share));
   }
-  state.counters["GB/s"] = benchmark::Counter(
-      static_cast<double>(share) * 1e-9 *
-          static_cast<double>(state.iterations()),
-      benchmark::Counter::kIsRate);
+  state.counters["GB/s"] =
+      benchmark::Counter(static_cast<double>(share) * 1e-9 *
+                             static_cast<double>(state.iterations()),
+                         benchmark::Counter::kIsRate);
 }
 
 [[gnu::target("avx2")]] int Int8Loop(int64_t n) {
@@ -86,10 +86,9 @@ void Read(benchmark::State& state) {
 
 void Int8Peak(benchmark::State& state) {
   for (auto _ : state) benchmark::DoNotOptimize(Int8Loop(10000));
-  state.counters["GOP/s"] =
-      benchmark::Counter(10000.0 * 12 * 64e-9 *
-                             static_cast<double>(state.iterations()),
-                         benchmark::Counter::kIsRate);
+  state.counters["GOP/s"] = benchmark::Counter(
+      10000.0 * 12 * 64e-9 * static_cast<double>(state.iterations()),
+      benchmark::Counter::kIsRate);
 }
 
 [[gnu::target("avx2,fma")]] float Fp32Loop(int64_t n) {
@@ -110,10 +109,9 @@ void Int8Peak(benchmark::State& state) {
 
 void Fp32Peak(benchmark::State& state) {
   for (auto _ : state) benchmark::DoNotOptimize(Fp32Loop(10000));
-  state.counters["GOP/s"] =
-      benchmark::Counter(10000.0 * 12 * 16e-9 *
-                             static_cast<double>(state.iterations()),
-                         benchmark::Counter::kIsRate);
+  state.counters["GOP/s"] = benchmark::Counter(
+      10000.0 * 12 * 16e-9 * static_cast<double>(state.iterations()),
+      benchmark::Counter::kIsRate);
 }
 
 // ---- Matrix products ----
@@ -171,20 +169,19 @@ void Matmul(benchmark::State& state, Isa isa, QuantType type, int64_t rows,
   state.counters["GB/s"] = benchmark::Counter(
       times * 1e-9 * static_cast<double>(PanelBytes(type, cols)),
       benchmark::Counter::kIsRate);
-  state.counters["GOP/s"] = benchmark::Counter(
-      times * 2e-9 * static_cast<double>(16 * cols * m),
-      benchmark::Counter::kIsRate);
+  state.counters["GOP/s"] =
+      benchmark::Counter(times * 2e-9 * static_cast<double>(16 * cols * m),
+                         benchmark::Counter::kIsRate);
 }
 
 void RegisterMatmuls() {
   for (const Isa isa : SupportedIsas()) {
     if (isa == Isa::kScalar) continue;
     for (const QuantType type : kAllQuantTypes) {
-      const std::string name = std::string(IsaName(isa)) + "/" +
-                               std::string(TraitsOf(type).name);
+      const std::string name =
+          std::string(IsaName(isa)) + "/" + std::string(TraitsOf(type).name);
       const int64_t cols = 1536;
-      const int64_t rows =
-          (int64_t{96} << 20) / RowBytes(type, cols) / 16 * 16;
+      const int64_t rows = (int64_t{96} << 20) / RowBytes(type, cols) / 16 * 16;
       for (const int threads : {1, 2}) {
         benchmark::RegisterBenchmark(
             ("Decode/" + name).c_str(),
@@ -195,9 +192,7 @@ void RegisterMatmuls() {
         for (const int64_t m : {4, 64, 512}) {
           benchmark::RegisterBenchmark(
               ("Prompt/" + name + "/m" + std::to_string(m)).c_str(),
-              [=](benchmark::State& s) {
-                Matmul(s, isa, type, 1536, 768, m);
-              })
+              [=](benchmark::State& s) { Matmul(s, isa, type, 1536, 768, m); })
               ->Threads(threads)
               ->UseRealTime()
               ->Unit(benchmark::kMicrosecond);
@@ -233,10 +228,10 @@ void Attention(benchmark::State& state) {
   const double pairs = state.range(0) == 1
                            ? static_cast<double>(tokens)
                            : static_cast<double>(tokens * (tokens + 1) / 2);
-  state.counters["GOP/s"] = benchmark::Counter(
-      pairs * static_cast<double>(heads * d * 4) * 1e-9 *
-          static_cast<double>(state.iterations()),
-      benchmark::Counter::kIsRate);
+  state.counters["GOP/s"] =
+      benchmark::Counter(pairs * static_cast<double>(heads * d * 4) * 1e-9 *
+                             static_cast<double>(state.iterations()),
+                         benchmark::Counter::kIsRate);
 }
 
 BENCHMARK(Read)->Threads(1)->Threads(2)->UseRealTime();

@@ -37,8 +37,8 @@ struct Format {
       kType == QuantType::kQ4_K || kType == QuantType::kQ5_K;
   static constexpr bool kSixBit = kType == QuantType::kQ6_K;
   static constexpr bool kEightBit = kType == QuantType::kQ8_0;
-  static constexpr bool kHasMin = kSubScales || kType == QuantType::kQ4_1 ||
-                                  kType == QuantType::kQ5_1;
+  static constexpr bool kHasMin =
+      kSubScales || kType == QuantType::kQ4_1 || kType == QuantType::kQ5_1;
   static constexpr int kHighBits = kSixBit ? 2
                                    : kType == QuantType::kQ5_0 ||
                                            kType == QuantType::kQ5_1 ||
@@ -51,7 +51,9 @@ struct Format {
                                                            : 0;
   static constexpr int kBlocks = kSuper ? 8 : 1;  // of 32, in a record
   static constexpr int64_t kHeaderBytes =
-      (kHasMin ? 64 : 32) + (kSubScales ? 12 * 16 : kSixBit ? 16 * 16 : 0);
+      (kHasMin ? 64 : 32) + (kSubScales ? 12 * 16
+                             : kSixBit  ? 16 * 16
+                                        : 0);
   static constexpr int64_t kLowBytes = kEightBit ? 512 : 256;
   static constexpr int64_t kCodeBytes = kLowBytes + 64 * kHighBits;
 };
@@ -71,8 +73,8 @@ typename P::Quads CodesOf(const uint8_t* codes) {
       return P::Or(low, P::And(P::template Shift<4 - q>(high), P::Byte(0x10)));
     } else if constexpr (T::kHighBits == 2) {
       const typename P::Quads high = P::Load(codes + T::kLowBytes + q / 4 * 64);
-      return P::Or(low, P::And(P::template Shift<4 - 2 * (q % 4)>(high),
-                               P::Byte(0x30)));
+      return P::Or(
+          low, P::And(P::template Shift<4 - 2 * (q % 4)>(high), P::Byte(0x30)));
     } else {
       return low;
     }
@@ -122,9 +124,9 @@ class MatmulKernel {
   };
   static Panel PanelAt(const PanelView& w, int64_t row) {
     const int64_t left = w.num_rows - row;
-    return {reinterpret_cast<const uint8_t*>(w.data) +
-                row / kRows * w.panel_bytes,
-            w.out + row, left < kRows ? static_cast<int>(left) : 16};
+    return {
+        reinterpret_cast<const uint8_t*>(w.data) + row / kRows * w.panel_bytes,
+        w.out + row, left < kRows ? static_cast<int>(left) : 16};
   }
   static void Put(float* out, int num_rows, F v) {
     if (num_rows == 16) {
@@ -299,8 +301,8 @@ class MatmulKernel {
 
   // T tokens times N panels.
   template <typename Element, int T, int N, typename LoadLanes>
-  static void PlainTileOf(const TokenView& x, int64_t token,
-                          const PanelView& w, int64_t row, LoadLanes load) {
+  static void PlainTileOf(const TokenView& x, int64_t token, const PanelView& w,
+                          int64_t row, LoadLanes load) {
     const Element* weights[N];
     Panel panels[N];
     for (int n = 0; n < N; ++n) {

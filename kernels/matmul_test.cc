@@ -31,8 +31,9 @@ void FillRandom(Activations& x, int64_t m, int64_t k, uint32_t seed) {
 }
 
 // [m, rows + 3]: the last three columns must stay untouched.
-std::vector<float> RunMatmul(const Ops& ops, Activations& x, const PackedMatrix& w,
-                       int64_t panel_begin, int64_t panel_end) {
+std::vector<float> RunMatmul(const Ops& ops, Activations& x,
+                             const PackedMatrix& w, int64_t panel_begin,
+                             int64_t panel_end) {
   ops.quantize(x, 0, x.m());
   std::vector<float> out(static_cast<size_t>(x.m() * (w.rows + 3)), kUnwritten);
   ops.matmul(x, w, panel_begin, panel_end, out.data(), w.rows + 3);
@@ -101,8 +102,8 @@ TEST_P(MatmulTest, InstructionSetsAgreeBitForBit) {
       const auto expected =
           RunMatmul(FastOps(Isa::kScalar), x, weights.packed(), 0, 3);
       for (const Isa isa : SupportedIsas()) {
-        ASSERT_TRUE(SameBits(
-            RunMatmul(FastOps(isa), x, weights.packed(), 0, 3), expected))
+        ASSERT_TRUE(SameBits(RunMatmul(FastOps(isa), x, weights.packed(), 0, 3),
+                             expected))
             << IsaName(isa) << " cols " << cols << " m " << m;
       }
     }

@@ -9,10 +9,10 @@ namespace conclave::kernels {
 namespace {
 
 constexpr QuantTraits kTraits[] = {
-    {QuantType::kF32, "F32", 1, 4},      {QuantType::kF16, "F16", 1, 2},
-    {QuantType::kQ4_0, "Q4_0", 32, 18},  {QuantType::kQ4_1, "Q4_1", 32, 20},
-    {QuantType::kQ5_0, "Q5_0", 32, 22},  {QuantType::kQ5_1, "Q5_1", 32, 24},
-    {QuantType::kQ8_0, "Q8_0", 32, 34},  {QuantType::kQ4_K, "Q4_K", 256, 144},
+    {QuantType::kF32, "F32", 1, 4},       {QuantType::kF16, "F16", 1, 2},
+    {QuantType::kQ4_0, "Q4_0", 32, 18},   {QuantType::kQ4_1, "Q4_1", 32, 20},
+    {QuantType::kQ5_0, "Q5_0", 32, 22},   {QuantType::kQ5_1, "Q5_1", 32, 24},
+    {QuantType::kQ8_0, "Q8_0", 32, 34},   {QuantType::kQ4_K, "Q4_K", 256, 144},
     {QuantType::kQ5_K, "Q5_K", 256, 176}, {QuantType::kQ6_K, "Q6_K", 256, 210},
     {QuantType::kBF16, "BF16", 1, 2},
 };

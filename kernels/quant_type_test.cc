@@ -99,8 +99,8 @@ TEST(QuantTypeTest, Bf16RoundsToNearestEven) {
   EXPECT_EQ(FloatToBf16(std::bit_cast<float>(0x3f808000u)), 0x3f80);
   EXPECT_EQ(FloatToBf16(std::bit_cast<float>(0x3f818000u)), 0x3f82);
   EXPECT_EQ(FloatToBf16(std::bit_cast<float>(0x3f808001u)), 0x3f81);
-  EXPECT_TRUE(std::isnan(
-      Bf16ToFloat(FloatToBf16(std::bit_cast<float>(0x7f800001u)))));
+  EXPECT_TRUE(
+      std::isnan(Bf16ToFloat(FloatToBf16(std::bit_cast<float>(0x7f800001u)))));
 }
 
 }  // namespace

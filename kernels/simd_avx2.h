@@ -89,20 +89,18 @@ struct SimdAvx2 {
   }
   static F CopySign(F a, F b) {
     const __m256 sign = _mm256_set1_ps(-0.0f);
-    return {_mm256_or_ps(_mm256_andnot_ps(sign, a.lo),
-                         _mm256_and_ps(sign, b.lo)),
-            _mm256_or_ps(_mm256_andnot_ps(sign, a.hi),
-                         _mm256_and_ps(sign, b.hi))};
+    return {
+        _mm256_or_ps(_mm256_andnot_ps(sign, a.lo), _mm256_and_ps(sign, b.lo)),
+        _mm256_or_ps(_mm256_andnot_ps(sign, a.hi), _mm256_and_ps(sign, b.hi))};
   }
   static F Round(F a) {
     constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     return {_mm256_round_ps(a.lo, kNearest), _mm256_round_ps(a.hi, kNearest)};
   }
   static F IfLess(F a, F b, F yes, F no) {
-    return {_mm256_blendv_ps(no.lo, yes.lo,
-                             _mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ)),
-            _mm256_blendv_ps(no.hi, yes.hi,
-                             _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ))};
+    return {
+        _mm256_blendv_ps(no.lo, yes.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ)),
+        _mm256_blendv_ps(no.hi, yes.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ))};
   }
   static F PowerOfTwo(F n) { return {PowerOfTwo(n.lo), PowerOfTwo(n.hi)}; }
   static void ReduceAngle(double position, F freq, F& rest, F& quadrant) {
@@ -172,8 +170,8 @@ struct SimdAvx2 {
         _mm256_mul_pd(_mm256_set1_pd(position), _mm256_cvtps_pd(freq));
     const __m256d turns = _mm256_round_pd(
         _mm256_mul_pd(angle, _mm256_set1_pd(0.63661977236758134308)), kNearest);
-    __m256d r = _mm256_fnmadd_pd(
-        turns, _mm256_set1_pd(1.57079632679489655800), angle);
+    __m256d r =
+        _mm256_fnmadd_pd(turns, _mm256_set1_pd(1.57079632679489655800), angle);
     r = _mm256_fnmadd_pd(turns, _mm256_set1_pd(6.12323399573676603587e-17), r);
     const __m256d fours =
         _mm256_floor_pd(_mm256_mul_pd(turns, _mm256_set1_pd(0.25)));

@@ -48,18 +48,16 @@ struct SimdAvx512 {
   static F Fnma(F a, F b, F c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }
   static F Max(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
   static F Min(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }
-  static F Abs(F a) {
-    return {_mm512_andnot_ps(_mm512_set1_ps(-0.0f), a.v)};
-  }
+  static F Abs(F a) { return {_mm512_andnot_ps(_mm512_set1_ps(-0.0f), a.v)}; }
   static F CopySign(F a, F b) {
     const __m512 sign = _mm512_set1_ps(-0.0f);
-    return {_mm512_or_ps(_mm512_andnot_ps(sign, a.v),
-                         _mm512_and_ps(sign, b.v))};
+    return {
+        _mm512_or_ps(_mm512_andnot_ps(sign, a.v), _mm512_and_ps(sign, b.v))};
   }
   static F Round(F a) { return {_mm512_roundscale_ps(a.v, kNearest)}; }
   static F IfLess(F a, F b, F yes, F no) {
-    return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ),
-                                 no.v, yes.v)};
+    return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), no.v,
+                                 yes.v)};
   }
   static F PowerOfTwo(F n) {
     const __m512i shifted =
@@ -108,25 +106,22 @@ struct SimdAvx512 {
   }
 
  private:
-  static constexpr int kNearest =
-      _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  static constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 
   // The first n of sixteen lanes, 0 <= n <= 16.
-  static __mmask16 Mask(int n) {
-    return static_cast<__mmask16>((1u << n) - 1);
-  }
+  static __mmask16 Mask(int n) { return static_cast<__mmask16>((1u << n) - 1); }
   static void ReduceHalf(double position, __m256 freq, __m256& rest,
                          __m256& quadrant) {
     const __m512d angle =
         _mm512_mul_pd(_mm512_set1_pd(position), _mm512_cvtps_pd(freq));
     const __m512d turns = _mm512_roundscale_pd(
         _mm512_mul_pd(angle, _mm512_set1_pd(0.63661977236758134308)), kNearest);
-    __m512d r = _mm512_fnmadd_pd(
-        turns, _mm512_set1_pd(1.57079632679489655800), angle);
+    __m512d r =
+        _mm512_fnmadd_pd(turns, _mm512_set1_pd(1.57079632679489655800), angle);
     r = _mm512_fnmadd_pd(turns, _mm512_set1_pd(6.12323399573676603587e-17), r);
-    const __m512d fours = _mm512_roundscale_pd(
-        _mm512_mul_pd(turns, _mm512_set1_pd(0.25)),
-        _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    const __m512d fours =
+        _mm512_roundscale_pd(_mm512_mul_pd(turns, _mm512_set1_pd(0.25)),
+                             _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
     rest = _mm512_cvtpd_ps(r);
     quadrant = _mm512_cvtpd_ps(
         _mm512_sub_pd(turns, _mm512_mul_pd(_mm512_set1_pd(4.0), fours)));

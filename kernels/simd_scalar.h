@@ -63,9 +63,8 @@ struct SimdScalar {
   }
   // a * b + c and c - a * b, rounded once.
   static F Fma(F a, F b, F c) {
-    return Map([&](int i) {
-      return __builtin_fmaf(a.lane[i], b.lane[i], c.lane[i]);
-    });
+    return Map(
+        [&](int i) { return __builtin_fmaf(a.lane[i], b.lane[i], c.lane[i]); });
   }
   static F Fnma(F a, F b, F c) {
     return Map([&](int i) {

@@ -41,8 +41,8 @@ struct VectorOps {
     }
   }
 
-  static void RmsNorm(const float* x, const float* weight, int64_t n,
-                      float eps, float* out) {
+  static void RmsNorm(const float* x, const float* weight, int64_t n, float eps,
+                      float* out) {
     F squares = S::Set1(0.0f);
     ForEach(
         n,
@@ -59,8 +59,8 @@ struct VectorOps {
     ForEach(
         n,
         [&](int64_t i) {
-          S::Store(out + i, S::Mul(S::Mul(S::Load(x + i), scale),
-                                   S::Load(weight + i)));
+          S::Store(out + i,
+                   S::Mul(S::Mul(S::Load(x + i), scale), S::Load(weight + i)));
         },
         [&](int64_t i, int left) {
           const F v = S::Mul(S::LoadPart(x + i, left, 0.0f), scale);

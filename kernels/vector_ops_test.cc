@@ -126,9 +126,9 @@ TEST(VectorOpsTest, RopeKeepsItsPrecisionAtLargePositions) {
   for (const int64_t head_dim : {2, 32, 40, 64, 128, 256}) {
     RopeTable table;
     for (int64_t i = 0; i < head_dim / 2; ++i) {
-      table.inv_freq.push_back(static_cast<float>(
-          std::pow(10000.0, -2.0 * static_cast<double>(i) /
-                                static_cast<double>(head_dim))));
+      table.inv_freq.push_back(static_cast<float>(std::pow(
+          10000.0,
+          -2.0 * static_cast<double>(i) / static_cast<double>(head_dim))));
     }
     table.magnitude = 1.25f;
     for (const int64_t position : {0, 1, 7, 511, 8191, 131071, 1000003}) {

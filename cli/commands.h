@@ -26,6 +26,7 @@ void AddAliasCommand(CLI::App& app, Action& chosen);
 void AddRouteCommand(CLI::App& app, Action& chosen);
 void AddRunCommand(CLI::App& app, Action& chosen);
 void AddFeedbackCommand(CLI::App& app, Action& chosen);
+void AddPsCommand(CLI::App& app, Action& chosen);
 void AddKeyCommand(CLI::App& app, Action& chosen);
 void AddDoctorCommand(CLI::App& app, Action& chosen);
 

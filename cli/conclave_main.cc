@@ -31,6 +31,7 @@ int main(int argc, char** argv) {
   AddRouteCommand(app, chosen);
   AddRunCommand(app, chosen);
   AddFeedbackCommand(app, chosen);
+  AddPsCommand(app, chosen);
   AddKeyCommand(app, chosen);
   AddDoctorCommand(app, chosen);
   try {

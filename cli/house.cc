@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <functional>
+#include <future>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -35,6 +36,34 @@ constexpr char kLocalWorker[] = "local";
 // then the fast tier's answer stands.
 constexpr absl::Duration kEncoderTimeout = absl::Milliseconds(500);
 
+// A model that is removed leaves memory too.
+class UnloadingAdmin final : public registry::ModelAdmin {
+ public:
+  UnloadingAdmin(registry::ModelAdmin* store, workers::ModelHost* host)
+      : store_(store), host_(host) {}
+  absl::StatusOr<registry::ModelRecord> Import(
+      const std::string& path, const std::string& name,
+      const std::function<void(int64_t, int64_t)>& progress) override {
+    return store_->Import(path, name, progress);
+  }
+  absl::Status Remove(const std::string& name) override {
+    v1::UnloadRequest request;
+    request.set_model(name);
+    // A busy model leaves when it is done; only an idle one is waited for.
+    constexpr absl::Duration kPatience = absl::Seconds(1);
+    auto unloaded = std::make_shared<std::promise<void>>();
+    auto call = host_->Unload(
+        request, absl::Now() + kPatience,
+        [unloaded](const absl::Status&) { unloaded->set_value(); });
+    unloaded->get_future().wait_for(absl::ToChronoMilliseconds(2 * kPatience));
+    return store_->Remove(name);
+  }
+
+ private:
+  registry::ModelAdmin* const store_;
+  workers::ModelHost* const host_;
+};
+
 // The first registered encoder, or the one named.
 std::string EncoderModel(const registry::Snapshot& snapshot,
                          const std::string& wanted) {
@@ -57,6 +86,8 @@ class WiredHouse final : public House {
     ASSIGN_OR_RETURN(
         journal_, router::Journal::Open(options_.data_dir + "/journal", {}));
     host_ = workers::ModelHost::Create(&data_->weights(), host_options);
+    admin_ = std::make_unique<UnloadingAdmin>(&data_->model_admin(),
+                                              host_.get());
     RETURN_IF_ERROR(OpenInside());
     OpenRouter();
     RETURN_IF_ERROR(OpenOutside());
@@ -103,7 +134,7 @@ class WiredHouse final : public House {
   // Registry and worker, for the router: no port.
   absl::Status OpenInside() {
     inside_registry_ =
-        registry::MakeRegistryService(&data_->registry(), &data_->model_admin());
+        registry::MakeRegistryService(&data_->registry(), admin_.get());
     inside_worker_ = workers::MakeWorkerService(host_.get());
     ASSIGN_OR_RETURN(inside_,
                      rpc::Server::Start(
@@ -171,7 +202,7 @@ class WiredHouse final : public House {
   // All three services on the port that other processes use.
   absl::Status OpenOutside() {
     outside_registry_ =
-        registry::MakeRegistryService(&data_->registry(), &data_->model_admin());
+        registry::MakeRegistryService(&data_->registry(), admin_.get());
     outside_worker_ = workers::MakeWorkerService(host_.get());
     router_service_ = std::make_unique<router::RouterService>(core_.get());
     ASSIGN_OR_RETURN(
@@ -256,6 +287,7 @@ class WiredHouse final : public House {
   std::unique_ptr<DataDir> data_;
   std::unique_ptr<router::Journal> journal_;
   std::unique_ptr<workers::ModelHost> host_;
+  std::unique_ptr<UnloadingAdmin> admin_;
   std::unique_ptr<grpc::Service> inside_registry_;
   std::unique_ptr<grpc::Service> inside_worker_;
   std::unique_ptr<rpc::Server> inside_;

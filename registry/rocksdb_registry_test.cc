@@ -203,14 +203,21 @@ TEST(RocksDbRegistryTest, NothingAcknowledgedIsLostByKill9) {
       RegisterForEver(path, pipe_ends[1], round);
     }
     close(pipe_ends[1]);
+    std::string said;
+    char buffer[4096];
+    // Three times of four the moment is after the first acknowledgement,
+    // however slow the machine; else it may be while the registry opens.
+    if (round % 4 != 0) {
+      const ssize_t n = read(pipe_ends[0], buffer, sizeof buffer);
+      ASSERT_GT(n, 0) << "the child left by itself";
+      said.append(buffer, static_cast<size_t>(n));
+    }
     std::this_thread::sleep_for(
-        std::chrono::microseconds(10'000 + random() % 60'000));
+        std::chrono::microseconds(random() % 60'000));
     ASSERT_EQ(kill(child, SIGKILL), 0);
     int status = 0;
     ASSERT_EQ(waitpid(child, &status, 0), child);
     ASSERT_TRUE(WIFSIGNALED(status)) << "the child left by itself: " << status;
-    std::string said;
-    char buffer[4096];
     for (ssize_t n; (n = read(pipe_ends[0], buffer, sizeof buffer)) > 0;) {
       said.append(buffer, static_cast<size_t>(n));
     }
@@ -230,7 +237,7 @@ TEST(RocksDbRegistryTest, NothingAcknowledgedIsLostByKill9) {
           << name << " after kill " << round;
     }
   }
-  EXPECT_GT(acknowledged, kills) << "killed before there was anything to lose";
+  EXPECT_GE(acknowledged, kills / 2) << "killed before there was anything to lose";
   RecordProperty("acknowledged", acknowledged);
   printf("%d kills, %d acknowledged changes, none lost\n", kills,
          acknowledged);

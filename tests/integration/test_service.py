@@ -206,7 +206,7 @@ class SwitchingTest(ServiceTest):
 
 
 class KillTest(unittest.TestCase):
-    kills = int(os.environ.get("CONCLAVE_KILLS", "40"))
+    kills = int(os.environ.get("CONCLAVE_KILLS", "30"))
 
     def setUp(self):
         self.temp = pathlib.Path(tempfile.mkdtemp(prefix="conclave-test-"))

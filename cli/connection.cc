@@ -15,6 +15,13 @@ namespace {
 // Long enough for a busy machine, short enough to notice that nobody is there.
 constexpr absl::Duration kConnectTimeout = absl::Seconds(2);
 
+absl::Status NobodyAnswers(const std::string& address) {
+  return Unavailable(
+      "nobody answers at {}; start one with `conclave serve`, or name another "
+      "with --server HOST:PORT",
+      address);
+}
+
 class RemoteRegistry final : public RegistryConnection {
  public:
   RemoteRegistry(std::string address,
@@ -68,6 +75,7 @@ std::string DefaultDataDir() {
 
 void AddConnectionOptions(CLI::App& command, ConnectionOptions& options,
                           bool with_data_dir) {
+  if (!with_data_dir) options.needs_service = true;
   command
       .add_option("--server", options.server,
                   "HOST:PORT of a running service (default 127.0.0.1:50051)")
@@ -90,6 +98,7 @@ absl::StatusOr<std::unique_ptr<RegistryConnection>> ConnectRegistry(
     auto client = registry::RegistryClient::Create(std::move(channel));
     return std::make_unique<RemoteRegistry>(address, std::move(client));
   }
+  if (options.needs_service) return NobodyAnswers(address);
   const std::string path =
       options.data_dir.empty() ? DefaultDataDir() : options.data_dir;
   auto local = std::make_unique<LocalRegistry>(path);
@@ -108,10 +117,7 @@ absl::StatusOr<std::unique_ptr<router::RouterClient>> ConnectRouter(
       options.server.empty() ? kDefaultGrpcAddress : options.server;
   auto channel = rpc::Connect(address);
   if (!rpc::WaitForConnected(*channel, absl::Now() + kConnectTimeout)) {
-    return Unavailable(
-        "nobody answers at {}; start one with `conclave serve`, or name "
-        "another with --server HOST:PORT",
-        address);
+    return NobodyAnswers(address);
   }
   return router::RouterClient::Create(std::move(channel));
 }

@@ -20,6 +20,7 @@ namespace conclave::cli {
 struct ConnectionOptions {
   std::string server;    // HOST:PORT; empty: the default, then data_dir
   std::string data_dir;  // empty: DefaultDataDir()
+  bool needs_service = false;  // the data directory will not do
 };
 
 inline constexpr char kDefaultGrpcAddress[] = "127.0.0.1:50051";

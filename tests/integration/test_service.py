@@ -311,8 +311,10 @@ class WorkerTest(ServiceTest):
         connection.request("POST", "/v1/chat/completions", json.dumps({
             "model": "chat", "max_tokens": 4000, "stream": True,
             "ignore_eos": True,
-            "messages": [{"role": "user", "content": "hi"}]}))
+            "messages": [{"role": "user", "content": "hi"}]}),
+            {"content-type": "application/json"})
         response = connection.getresponse()
+        self.assertEqual(response.status, 200)
         response.readline()
         seen_by = time.monotonic() + 5
         while running() == 0:

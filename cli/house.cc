@@ -35,6 +35,9 @@ constexpr char kLocalWorker[] = "local";
 // Reading one request takes 25 ms; a busy machine gets some patience, and
 // then the fast tier's answer stands.
 constexpr absl::Duration kEncoderTimeout = absl::Milliseconds(500);
+// An expert just registered is chosen by the next request: that request waits
+// while the fast tier learns the new samples, tens of milliseconds.
+constexpr absl::Duration kHotAddPatience = absl::Milliseconds(200);
 
 // A model that is removed leaves memory too.
 class UnloadingAdmin final : public registry::ModelAdmin {
@@ -171,6 +174,7 @@ class WiredHouse final : public House {
     router::RouterCoreDependencies core;
     core.decide = [this](const v1::GenerateRequest& request,
                          const registry::Snapshot& snapshot) {
+      policy_->WaitForFastTier(kHotAddPatience);
       return policy_->Decide(request, snapshot);
     };
     core.registry = registry_client_.get();

@@ -20,7 +20,9 @@ weights::ModelHyperparameters Model() {
 TEST(RopeTest, EveryScalingEqualsTransformers) {
   std::ifstream file("tests/golden/engine/rope.json");
   ASSERT_TRUE(file.good());
-  for (const nlohmann::json& c : nlohmann::json::parse(file)["cases"]) {
+  const nlohmann::json golden = nlohmann::json::parse(file);
+  ASSERT_FALSE(golden["cases"].empty());
+  for (const nlohmann::json& c : golden["cases"]) {
     weights::ModelHyperparameters model = Model();
     const std::string type = c["rope_type"];
     if (type != "default") model.rope_scaling = type;

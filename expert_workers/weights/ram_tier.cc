@@ -115,15 +115,17 @@ class RamTierImpl final : public RamTier {
     RETURN_IF_ERROR(CheckFits(*manifest));
     std::vector<UnitPtr> units;
     std::vector<UnitPtr> mine;  // to load
-    RETURN_IF_ERROR(Reserve(manifest, deadline, &units, &mine));
-    if (!mine.empty()) Load(mine);
+    // What was evicted for this model: its pages hold this model next.
+    std::vector<UnitMemory> spare;
+    RETURN_IF_ERROR(Reserve(manifest, deadline, &units, &mine, &spare));
+    if (!mine.empty()) Load(mine, std::move(spare));
     const absl::Status loaded = WaitForUnits(units, deadline);
     if (!loaded.ok()) {
       Release(*manifest, units);
       return loaded;
     }
-    return std::unique_ptr<ModelLease>(std::make_unique<Lease>(
-        this, std::move(manifest), std::move(units)));
+    return std::unique_ptr<ModelLease>(
+        std::make_unique<Lease>(this, std::move(manifest), std::move(units)));
   }
 
   void Evict(std::string_view version) override {
@@ -218,13 +220,13 @@ class RamTierImpl final : public RamTier {
   }
 
   // Waits for room, then pins every unit; those absent become kLoading, and
-  // `mine` to load. All or nothing.
+  // `mine` to load; `freed` gets the memory of what was evicted. All or
+  // nothing.
   absl::Status Reserve(const std::shared_ptr<const ModelManifest>& manifest,
                        absl::Time deadline, std::vector<UnitPtr>* units,
-                       std::vector<UnitPtr>* mine) {
+                       std::vector<UnitPtr>* mine,
+                       std::vector<UnitMemory>* freed) {
     const std::vector<const UnitInfo*> wanted = DistinctUnits(*manifest);
-    // Frees memory after the lock is let go.
-    std::vector<UnitMemory> freed;
     std::unique_lock lock(mutex_);
     const uint64_t ticket = next_ticket_++;
     waiting_.insert(ticket);
@@ -236,7 +238,7 @@ class RamTierImpl final : public RamTier {
       RETURN_IF_ERROR(CheckQuarantine(wanted));
       const int64_t missing = MissingBytes(wanted);
       const bool my_turn = *waiting_.begin() == ticket;
-      if (missing == 0 || (my_turn && MakeRoom(wanted, missing, &freed))) {
+      if (missing == 0 || (my_turn && MakeRoom(wanted, missing, freed))) {
         Pin(manifest, wanted, units, mine);
         return absl::OkStatus();
       }
@@ -244,8 +246,7 @@ class RamTierImpl final : public RamTier {
         return DeadlineExceeded(
             "the model needs {} more memory, and the leases of other models "
             "did not end in time ({} of {} in use)",
-            FormatBytes(missing), FormatBytes(reserved_),
-            FormatBytes(budget_));
+            FormatBytes(missing), FormatBytes(reserved_), FormatBytes(budget_));
       }
     }
   }
@@ -324,7 +325,7 @@ class RamTierImpl final : public RamTier {
   }
 
   // Reads `mine` with a few threads, record by record.
-  void Load(const std::vector<UnitPtr>& mine) {
+  void Load(const std::vector<UnitPtr>& mine, std::vector<UnitMemory> spare) {
     const int64_t start = Clock::Real().MonotonicNanos();
     struct Progress {
       std::atomic<size_t> left = 0;
@@ -342,7 +343,7 @@ class RamTierImpl final : public RamTier {
     for (size_t i = 0; i < mine.size(); ++i) {
       Unit& unit = *mine[i];
       absl::StatusOr<UnitMemory> memory =
-          UnitMemory::Allocate(unit.info.bytes);
+          UnitMemory::Allocate(unit.info.bytes, &spare);
       if (!memory.ok()) {
         Finish(mine[i], memory.status());
         continue;
@@ -362,8 +363,8 @@ class RamTierImpl final : public RamTier {
       for (size_t i = next++; i < jobs.size(); i = next++) {
         const Job& job = jobs[i];
         if (!job.progress->failed) {
-          const absl::Status status = ReadInto(job.unit, job.record,
-                                               job.offset);
+          const absl::Status status =
+              ReadInto(job.unit, job.record, job.offset);
           if (!status.ok() && !job.progress->failed.exchange(true)) {
             job.progress->status = status;
           }
@@ -374,6 +375,7 @@ class RamTierImpl final : public RamTier {
         Finish(mine[index], job.progress->status);
       }
     };
+    spare.clear();
     {
       std::vector<std::jthread> helpers;
       for (int i = 1; i < kReadThreads && jobs.size() > 1; ++i) {
@@ -444,11 +446,11 @@ class RamTierImpl final : public RamTier {
     std::erase_if(models_, [this](const auto& entry) {
       const Model& model = entry.second;
       if (model.num_leases > 0) return false;
-      return std::ranges::none_of(
-          model.manifest->units, [this](const UnitInfo& info) {
-            return units_.contains(info.digest) ||
-                   quarantine_.contains(info.digest);
-          });
+      return std::ranges::none_of(model.manifest->units,
+                                  [this](const UnitInfo& info) {
+                                    return units_.contains(info.digest) ||
+                                           quarantine_.contains(info.digest);
+                                  });
     });
   }
 

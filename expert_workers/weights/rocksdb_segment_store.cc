@@ -17,6 +17,7 @@
 
 #include "base/units.h"
 #include "expert_workers/weights/catalog.h"
+#include "expert_workers/weights/record_pool.h"
 #include "expert_workers/weights/segment_store.h"
 
 namespace conclave::weights {
@@ -38,8 +39,7 @@ absl::Status FromRocks(const rocksdb::Status& status, std::string_view doing) {
   if (status.IsNoSpace()) {
     return ResourceExhausted("{}: the disk is full: {}", doing, why);
   }
-  if (status.IsCorruption() || status.IsNotFound() ||
-      status.IsPathNotFound() ||
+  if (status.IsCorruption() || status.IsNotFound() || status.IsPathNotFound() ||
       why.find("No such file") != std::string::npos) {
     return DataLoss("{}: {}", doing, why);
   }
@@ -71,7 +71,10 @@ rocksdb::ColumnFamilyOptions WeightsOptions() {
   // A record is over this, so it is a block of its own.
   table.block_size = 4096;
   // Nothing is read twice: the RAM tier is the cache.
-  table.block_cache = rocksdb::NewLRUCache(0);
+  rocksdb::LRUCacheOptions cache;
+  cache.capacity = 0;
+  cache.memory_allocator = std::make_shared<RecordPool>();
+  table.block_cache = rocksdb::NewLRUCache(cache);
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   return options;
 }
@@ -82,8 +85,7 @@ rocksdb::ColumnFamilyOptions MetaOptions() {
   options.write_buffer_size = static_cast<size_t>(16 * kMiB);
   rocksdb::BlockBasedTableOptions table;
   table.checksum = rocksdb::kXXH3;
-  table.block_cache =
-      rocksdb::NewLRUCache(static_cast<size_t>(8 * kMiB));
+  table.block_cache = rocksdb::NewLRUCache(static_cast<size_t>(8 * kMiB));
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   return options;
 }
@@ -198,10 +200,10 @@ class RocksdbSegmentStore final : public SegmentStore {
     // The owner may delete a file that we still read: an open one stays.
     options.max_open_files = -1;
     rocksdb::DB* db = nullptr;
-    RETURN_IF_ERROR(FromRocks(
-        rocksdb::DB::OpenAsSecondary(options, path_, reader_log_path_,
-                                     Families(), &families_, &db),
-        "reading the weight store"));
+    RETURN_IF_ERROR(
+        FromRocks(rocksdb::DB::OpenAsSecondary(options, path_, reader_log_path_,
+                                               Families(), &families_, &db),
+                  "reading the weight store"));
     db_.reset(db);
     return absl::OkStatus();
   }
@@ -280,9 +282,9 @@ class RocksdbSegmentStore final : public SegmentStore {
   }
 
   absl::Status ForEachMeta(
-      char prefix, const std::function<absl::Status(
-                       std::string_view, std::string_view)>& use)
-      const override {
+      char prefix,
+      const std::function<absl::Status(std::string_view, std::string_view)>&
+          use) const override {
     const std::unique_ptr<rocksdb::Iterator> it(
         db_->NewIterator(rocksdb::ReadOptions(), meta()));
     const std::string start(1, prefix);

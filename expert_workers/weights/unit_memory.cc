@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -19,7 +20,8 @@ int64_t UnitMemory::Footprint(int64_t bytes) {
   return static_cast<int64_t>(PageUp(static_cast<size_t>(bytes)));
 }
 
-absl::StatusOr<UnitMemory> UnitMemory::Allocate(int64_t bytes) {
+absl::StatusOr<UnitMemory> UnitMemory::Allocate(
+    int64_t bytes, std::vector<UnitMemory>* spare) {
   const size_t size = PageUp(static_cast<size_t>(bytes));
   if (size == 0) return UnitMemory();
   // Map too much, then give the unaligned ends back.
@@ -41,7 +43,32 @@ absl::StatusOr<UnitMemory> UnitMemory::Allocate(int64_t bytes) {
   UnitMemory memory;
   memory.data_ = data;
   memory.size_ = size;
+  if (spare != nullptr) memory.TakePages(spare);
   return memory;
+}
+
+void UnitMemory::TakePages(std::vector<UnitMemory>* spare) {
+  size_t taken = 0;
+  while (size_ - taken >= kHugePage && !spare->empty()) {
+    UnitMemory& donor = spare->back();
+    const size_t bytes =
+        std::min(size_ - taken, donor.size_) / kHugePage * kHugePage;
+    if (bytes > 0) {
+      // Replaces what was mapped here. A failure (too many mappings) leaves
+      // both as they were: fresh pages do as well.
+      if (::mremap(donor.data_, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED,
+                   data_ + taken) == MAP_FAILED) {
+        return;
+      }
+      taken += bytes;
+      donor.data_ += bytes;
+      donor.size_ -= bytes;
+    }
+    if (donor.size_ < kHugePage) {
+      if (donor.size_ == 0) donor.data_ = nullptr;  // Nothing left to unmap.
+      spare->pop_back();
+    }
+  }
 }
 
 void UnitMemory::Release() {

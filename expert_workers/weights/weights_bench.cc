@@ -18,11 +18,11 @@ namespace conclave::weights {
 namespace {
 
 constexpr char kModel[] = "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf";
+constexpr char kLargeModel[] = "Qwen2.5-Coder-1.5B-Instruct.Q4_K_M.gguf";
 constexpr int64_t kPiece = int64_t{4} << 20;
 
 double Seconds(std::chrono::steady_clock::time_point since) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() -
-                                       since)
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - since)
       .count();
 }
 
@@ -61,8 +61,10 @@ void SourceDigestOnly(benchmark::State& state) {
       state.iterations() *
       static_cast<int64_t>(std::filesystem::file_size(path)));
 }
-BENCHMARK(SourceDigestOnly)->UseRealTime()->Iterations(3)->Unit(
-    benchmark::kMillisecond);
+BENCHMARK(SourceDigestOnly)
+    ->UseRealTime()
+    ->Iterations(3)
+    ->Unit(benchmark::kMillisecond);
 
 // Every byte of the store's files, two threads, 4 MiB at a time.
 int64_t RawRead(const std::string& directory) {
@@ -87,9 +89,8 @@ int64_t RawRead(const std::string& directory) {
   const auto work = [&] {
     void* buffer = std::aligned_alloc(4096, static_cast<size_t>(kPiece));
     for (size_t i = next++; i < pieces.size(); i = next++) {
-      benchmark::DoNotOptimize(::pread(pieces[i].fd, buffer,
-                                       static_cast<size_t>(kPiece),
-                                       pieces[i].offset));
+      benchmark::DoNotOptimize(::pread(
+          pieces[i].fd, buffer, static_cast<size_t>(kPiece), pieces[i].offset));
     }
     std::free(buffer);
   };
@@ -100,35 +101,47 @@ int64_t RawRead(const std::string& directory) {
   return bytes;
 }
 
-void ColdReadAgainstRaw(benchmark::State& state) {
-  const std::string path = testing::RealModel(kModel);
-  if (path.empty()) return state.SkipWithError("the model is not here");
+using Models = std::vector<std::pair<const char*, const char*>>;  // file, name
+
+// Reads models cold and verified, each next to a raw read of every file in the
+// store, into fresh memory (nothing was there before) or into that of the model
+// which it displaces.
+void ColdReadAgainstRaw(benchmark::State& state, const Models& models,
+                        bool displace) {
   const testing::TempDir directory;
   auto store = WeightStore::Open({.path = directory / "store"});
-  if (!(*store)->Import(path, "model", nullptr).ok()) {
-    return state.SkipWithError("import failed");
+  std::vector<std::shared_ptr<const ModelManifest>> manifests;
+  int64_t largest = 0;
+  for (const auto& [file, name] : models) {
+    const std::string path = testing::RealModel(file);
+    if (path.empty()) return state.SkipWithError("the model is not here");
+    if (!(*store)->Import(path, name, nullptr).ok()) {
+      return state.SkipWithError("import failed");
+    }
+    manifests.push_back(*(*store)->Manifest(name));
+    largest = std::max(largest, manifests.back()->total_bytes);
   }
   ::sync();
-  const auto manifest = *(*store)->Manifest("model");
-  const auto tier = RamTier::Create(store->get(), int64_t{2} << 30);
+  const auto tier = RamTier::Create(store->get(), largest + (16 << 20));
   std::vector<double> raw;
   std::vector<double> verified;
+  std::vector<double> ratios;
   for (auto _ : state) {
     auto start = std::chrono::steady_clock::now();
     const int64_t bytes = RawRead(directory / "store");
     raw.push_back(static_cast<double>(bytes) / 1e6 / Seconds(start));
     start = std::chrono::steady_clock::now();
-    {
+    int64_t read = 0;
+    for (const auto& manifest : manifests) {
       const auto lease = tier->Acquire(manifest, absl::InfiniteFuture());
       if (!lease.ok()) return state.SkipWithError("reading failed");
+      read += manifest->total_bytes;
     }
-    verified.push_back(static_cast<double>(manifest->total_bytes) / 1e6 /
-                       Seconds(start));
-    tier->Evict(manifest->version);
-  }
-  std::vector<double> ratios;
-  for (size_t i = 0; i < raw.size(); ++i) {
-    ratios.push_back(verified[i] / raw[i]);
+    verified.push_back(static_cast<double>(read) / 1e6 / Seconds(start));
+    ratios.push_back(verified.back() / raw.back());
+    if (!displace) {
+      for (const auto& manifest : manifests) tier->Evict(manifest->version);
+    }
   }
   state.counters["raw_MBps"] = Median(raw);
   state.counters["verified_MBps"] = Median(verified);
@@ -136,7 +149,14 @@ void ColdReadAgainstRaw(benchmark::State& state) {
   state.counters["ratio_min"] = *std::ranges::min_element(ratios);
   state.counters["ratio_max"] = *std::ranges::max_element(ratios);
 }
-BENCHMARK(ColdReadAgainstRaw)->Iterations(7)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(ColdReadAgainstRaw, fresh_memory, Models{{kModel, "small"}},
+                  false)
+    ->Iterations(7)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(ColdReadAgainstRaw, switching,
+                  Models{{kModel, "small"}, {kLargeModel, "large"}}, true)
+    ->Iterations(7)
+    ->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace conclave::weights

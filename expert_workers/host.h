@@ -50,6 +50,15 @@ using ModelPtr = std::shared_ptr<HostedModel>;
 
 // What a manifest's weights take of the budget, as the tier counts it.
 int64_t Footprint(const weights::ModelManifest& manifest);
+// The same with what else the model takes while it is live: an encoder's
+// 8-bit copies.
+int64_t LiveFootprint(const weights::ModelManifest& manifest,
+                      const ModelHostOptions& options);
+// How encoders are made.
+inline engine::EncoderOptions EncoderOptionsOf(
+    const ModelHostOptions& options) {
+  return {.reference_path = options.reference_path, .isa = options.isa};
+}
 
 inline bool IsEncoder(std::string_view architecture) {
   return architecture == "bert";

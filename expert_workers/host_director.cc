@@ -85,7 +85,7 @@ void Host::DecideLocked(Actions& actions) {
   std::vector<ModelView> views;
   for (const auto& [version, model] : models_) {
     if (model->state == Residency::kCold) {
-      model->room = {Footprint(*model->manifest),
+      model->room = {LiveFootprint(*model->manifest, options_),
                      model->encodes ? 0 : kv_share_.load()};
     }
     ModelView view;
@@ -153,7 +153,7 @@ void Host::Start(const JobPtr& job) {
     case Job::Kind::kLoad: {
       v1::LoadResponse response;
       response.set_version(job->model->manifest->version);
-      response.set_bytes(Footprint(*job->model->manifest));
+      response.set_bytes(LiveFootprint(*job->model->manifest, options_));
       {
         std::lock_guard lock(mutex_);
         response.set_load_us(job->loads ? job->model->load_us : 0);

@@ -64,7 +64,7 @@ absl::Status Host::LoadWeights(HostedModel& model, int64_t kv_bytes,
     ASSIGN_OR_RETURN(
         encoder, engine::Encoder::Create(std::move(lease), tokenizer,
                                          compute_.get(),
-                                         options_.reference_path));
+                                         EncoderOptionsOf(options_)));
     return absl::OkStatus();
   }
   engine::EngineOptions options;

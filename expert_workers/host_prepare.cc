@@ -57,7 +57,7 @@ absl::Status Host::PrepareOne(const JobPtr& job) {
     job->model = model;
   }
   if (job->kind == Job::Kind::kUnload) return absl::OkStatus();
-  const int64_t bytes = Footprint(*model->manifest);
+  const int64_t bytes = LiveFootprint(*model->manifest, options_);
   if (bytes > options_.ram_budget_bytes) {
     return ResourceExhausted(
         "model \"{}\" needs {} bytes of memory, the budget is {}; give a "

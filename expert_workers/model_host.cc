@@ -21,6 +21,15 @@ int64_t Footprint(const weights::ModelManifest& manifest) {
   return bytes;
 }
 
+int64_t LiveFootprint(const weights::ModelManifest& manifest,
+                      const ModelHostOptions& options) {
+  int64_t bytes = Footprint(manifest);
+  if (IsEncoder(manifest.spec.hyperparameters.architecture)) {
+    bytes += engine::Encoder::CopyBytes(manifest, EncoderOptionsOf(options));
+  }
+  return bytes;
+}
+
 class Host::Call final : public HostCall {
  public:
   Call(Host* host, JobPtr job) : host_(host), job_(std::move(job)) {}

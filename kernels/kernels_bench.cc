@@ -1,7 +1,7 @@
 // Speed of the kernels beside the machine's limits, in one run:
 //
 //   Read            GB/s of reading 256 MiB
-//   Int8Peak        GOP/s of vpmaddubsw + vpaddw in registers
+//   Int8Peak        GOP/s in registers (peaks.h)
 //   Fp32Peak        GFLOP/s of vfmadd in registers
 //   Decode/TYPE     m = 1, weights of 96 MiB read once: GB/s against Read
 //   Prompt/TYPE/m   weights of one layer's size: GOP/s against the peaks
@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "kernels/ops.h"
+#include "kernels/peaks.h"
 #include "kernels/test_weights.h"
 
 namespace conclave::kernels {
@@ -69,50 +70,18 @@ void Read(benchmark::State& state) {
                          benchmark::Counter::kIsRate);
 }
 
-[[gnu::target("avx2")]] int Int8Loop(int64_t n) {
-  __m256i acc[12] = {};
-  const __m256i w = _mm256_set1_epi8(3);
-  for (int64_t i = 0; i < n; ++i) {
-#pragma GCC unroll 12
-    for (int j = 0; j < 12; ++j) {
-      // Each product depends on its sum, so that none can be left out.
-      asm volatile("" : "+x"(acc[j]));
-      acc[j] = _mm256_add_epi16(acc[j], _mm256_maddubs_epi16(w, acc[j]));
-    }
-  }
-  for (int j = 1; j < 12; ++j) acc[0] = _mm256_xor_si256(acc[0], acc[j]);
-  return _mm256_extract_epi32(acc[0], 0);
+// The best instruction set that has a peak.
+Isa PeakIsa() { return BestIsa() == Isa::kAvx512 ? Isa::kAvx512 : Isa::kAvx2; }
+
+void Peak(benchmark::State& state, double (*run)(Isa)) {
+  double operations = 0;
+  for (auto _ : state) operations += run(PeakIsa());
+  state.counters["GOP/s"] =
+      benchmark::Counter(operations * 1e-9, benchmark::Counter::kIsRate);
 }
 
-void Int8Peak(benchmark::State& state) {
-  for (auto _ : state) benchmark::DoNotOptimize(Int8Loop(10000));
-  state.counters["GOP/s"] = benchmark::Counter(
-      10000.0 * 12 * 64e-9 * static_cast<double>(state.iterations()),
-      benchmark::Counter::kIsRate);
-}
-
-[[gnu::target("avx2,fma")]] float Fp32Loop(int64_t n) {
-  __m256 acc[12] = {};
-  const __m256 w = _mm256_set1_ps(1.0f);
-  const __m256 x = _mm256_set1_ps(1e-9f);
-  for (int64_t i = 0; i < n; ++i) {
-#pragma GCC unroll 12
-    for (int j = 0; j < 12; ++j) {
-      // Else the compiler sees twelve equal chains, and keeps one.
-      asm volatile("" : "+x"(acc[j]));
-      acc[j] = _mm256_fmadd_ps(w, x, acc[j]);
-    }
-  }
-  for (int j = 1; j < 12; ++j) acc[0] = _mm256_add_ps(acc[0], acc[j]);
-  return _mm256_cvtss_f32(acc[0]);
-}
-
-void Fp32Peak(benchmark::State& state) {
-  for (auto _ : state) benchmark::DoNotOptimize(Fp32Loop(10000));
-  state.counters["GOP/s"] = benchmark::Counter(
-      10000.0 * 12 * 16e-9 * static_cast<double>(state.iterations()),
-      benchmark::Counter::kIsRate);
-}
+void Int8Peak(benchmark::State& state) { Peak(state, RunInt8Peak); }
+void Fp32Peak(benchmark::State& state) { Peak(state, RunFp32Peak); }
 
 // ---- Matrix products ----
 

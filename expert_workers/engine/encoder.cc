@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "expert_workers/engine/families/bert.h"
+#include "expert_workers/engine/ops_choice.h"
 
 namespace conclave::engine {
 namespace {
@@ -85,12 +86,17 @@ class EncoderImpl final : public Encoder {
 absl::StatusOr<std::unique_ptr<Encoder>> Encoder::Create(
     std::unique_ptr<weights::ModelLease> lease,
     std::shared_ptr<const Tokenizer> tokenizer, Compute* compute,
-    bool reference_path) {
-  const kernels::Ops& ops =
-      reference_path ? kernels::ReferenceOps() : kernels::FastOps();
-  ASSIGN_OR_RETURN(std::unique_ptr<Bert> bert, Bert::Create(*lease, ops));
+    const EncoderOptions& options) {
+  ASSIGN_OR_RETURN(const kernels::Ops* ops,
+                   ChooseOps(options.reference_path, options.isa));
+  ASSIGN_OR_RETURN(std::unique_ptr<Bert> bert, Bert::Create(*lease, *ops));
   return std::unique_ptr<Encoder>(std::make_unique<EncoderImpl>(
       std::move(lease), std::move(tokenizer), compute, std::move(bert)));
+}
+
+int64_t Encoder::CopyBytes(const weights::ModelManifest& manifest,
+                           const EncoderOptions& options) {
+  return options.reference_path ? 0 : Bert::CopyBytes(manifest);
 }
 
 }  // namespace conclave::engine

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -23,12 +24,21 @@ struct Embedding {
   int64_t token_count = 0;
 };
 
+struct EncoderOptions {
+  bool reference_path = false;  // the fp32 oracle, slow
+  std::string isa = {};         // as EngineOptions::isa
+};
+
 class Encoder {
  public:
   static absl::StatusOr<std::unique_ptr<Encoder>> Create(
       std::unique_ptr<weights::ModelLease> lease,
       std::shared_ptr<const Tokenizer> tokenizer, Compute* compute,
-      bool reference_path = false);
+      const EncoderOptions& options = {});
+  // Memory that an encoder takes beside its lease: the fast path's 8-bit
+  // copies (families/bert.h).
+  static int64_t CopyBytes(const weights::ModelManifest& manifest,
+                           const EncoderOptions& options = {});
   virtual ~Encoder() = default;
 
   // Mean-pooled, normalised.

@@ -14,6 +14,7 @@
 #include "expert_workers/engine/answer.h"
 #include "expert_workers/engine/families/language_model.h"
 #include "expert_workers/engine/kv_cache.h"
+#include "expert_workers/engine/ops_choice.h"
 #include "expert_workers/engine/sampler.h"
 #include "expert_workers/engine/scheduler.h"
 
@@ -48,18 +49,6 @@ absl::Status CheckOptions(const EngineOptions& options) {
                            options.max_waiting, options.max_context);
   }
   return absl::OkStatus();
-}
-
-absl::StatusOr<const kernels::Ops*> FindOps(const EngineOptions& options) {
-  if (options.reference_path) return &kernels::ReferenceOps();
-  if (options.isa.empty()) return &kernels::FastOps();
-  std::string known;
-  for (const kernels::Isa isa : kernels::SupportedIsas()) {
-    if (kernels::IsaName(isa) == options.isa) return &kernels::FastOps(isa);
-    known += fmt::format(" {}", kernels::IsaName(isa));
-  }
-  return InvalidArgument("isa is \"{}\"; this processor has{}", options.isa,
-                         known);
 }
 
 // A row of logits and what it is for.
@@ -499,7 +488,8 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
     std::shared_ptr<const Tokenizer> tokenizer, Compute* compute,
     EngineOptions options) {
   RETURN_IF_ERROR(CheckOptions(options));
-  ASSIGN_OR_RETURN(const kernels::Ops* ops, FindOps(options));
+  ASSIGN_OR_RETURN(const kernels::Ops* ops,
+                   ChooseOps(options.reference_path, options.isa));
   ASSIGN_OR_RETURN(std::unique_ptr<LanguageModel> model,
                    LanguageModel::Create(*lease, *ops));
   const KvShape shape =

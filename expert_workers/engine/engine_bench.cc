@@ -21,7 +21,6 @@
 #include <thread>
 #include <vector>
 
-#include "expert_workers/engine/encoder.h"
 #include "expert_workers/engine/engine.h"
 #include "expert_workers/engine/real_model.h"
 #include "expert_workers/engine/run_requests.h"
@@ -174,35 +173,6 @@ void Bench(const std::string& file, int threads, const Options& options) {
   std::fflush(stdout);
 }
 
-// One text of about 128 tokens, as the router embeds them.
-void BenchEncoder(const std::string& file, int threads,
-                  const Options& options) {
-  auto lease = RealModels::Get().Lease(file);
-  if (lease == nullptr) {
-    fmt::print("{}: not here\n", file);
-    return;
-  }
-  const auto tokenizer = RealModels::MakeTokenizer(*lease);
-  const auto compute = Compute::Create(threads);
-  auto encoder = Encoder::Create(std::move(lease), tokenizer, compute.get());
-  CHECK(encoder.ok(), "{}", Message(encoder.status()));
-  std::string text;
-  for (int i = 0; i < 21; ++i) text += "the weather is fine today ";
-  text += "or not";
-  std::vector<double> taken;
-  int64_t tokens = 0;
-  for (int run = 0; run < 5 + 5 * options.runs; ++run) {
-    const double start = Seconds();
-    const auto embedding = (*encoder)->Embed(text);
-    CHECK(embedding.ok());
-    tokens = embedding->token_count;
-    if (run >= 5) taken.push_back(Seconds() - start);
-  }
-  fmt::print("{:<48} {} threads  embed {} tokens: {:.2f} ms\n", file, threads,
-             tokens, Median(taken) * 1e3);
-  std::fflush(stdout);
-}
-
 int Main(int argc, char** argv) {
   Options options;
   for (int i = 1; i < argc; ++i) {
@@ -230,17 +200,10 @@ int Main(int argc, char** argv) {
   }
   if (options.files.empty()) {
     options.files = {"SmolLM2-135M-Instruct.Q4_1.gguf",
-                     "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf",
-                     "all-MiniLM-L6-v2"};
+                     "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf"};
   }
   for (const std::string& file : options.files) {
-    for (const int threads : options.threads) {
-      if (file.find("MiniLM") != std::string::npos) {
-        BenchEncoder(file, threads, options);
-      } else {
-        Bench(file, threads, options);
-      }
-    }
+    for (const int threads : options.threads) Bench(file, threads, options);
   }
   return 0;
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 
 #include "base/check.h"
 
@@ -14,6 +15,11 @@ namespace {
 using kernels::kPanelRows;
 
 constexpr int64_t kFewRows = 2;
+
+// Formats of fp32's speed; the others are integers already.
+bool IsCopied(kernels::QuantType type) {
+  return kernels::TraitsOf(type).block_values == 1;
+}
 
 int64_t Grain(int64_t count, int threads) {
   return std::max<int64_t>(count / (threads * 8), 1);
@@ -39,17 +45,15 @@ absl::StatusOr<std::unique_ptr<Bert>> Bert::Create(
   }
   if (model.hidden_size % 32 != 0 || model.intermediate_size % 32 != 0 ||
       model.hidden_size % model.num_heads != 0) {
-    return Unimplemented("widths {} and {} with {} heads",
-                         model.hidden_size, model.intermediate_size,
-                         model.num_heads);
+    return Unimplemented("widths {} and {} with {} heads", model.hidden_size,
+                         model.intermediate_size, model.num_heads);
   }
   std::unique_ptr<Bert> bert(new Bert(model, ops));
   RETURN_IF_ERROR(bert->Load(lease));
   return bert;
 }
 
-Bert::Bert(const weights::ModelHyperparameters& model,
-           const kernels::Ops& ops)
+Bert::Bert(const weights::ModelHyperparameters& model, const kernels::Ops& ops)
     : ops_(ops),
       num_layers_(model.num_layers),
       d_(model.hidden_size),
@@ -58,7 +62,8 @@ Bert::Bert(const weights::ModelHyperparameters& model,
       head_dim_(model.hidden_size / model.num_heads),
       vocab_size_(model.vocab_size),
       max_tokens_(model.max_context),
-      eps_(model.norm_eps) {}
+      eps_(model.norm_eps),
+      in_8_bits_(&ops != &kernels::ReferenceOps()) {}
 
 absl::Status Bert::Load(const weights::ModelLease& lease) {
   Tensors t(lease);
@@ -86,8 +91,29 @@ absl::Status Bert::Load(const weights::ModelLease& lease) {
 
 Bert::Linear Bert::FindLinear(Tensors& tensors, const std::string& name,
                               int64_t rows, int64_t cols) {
-  return {tensors.Matrix(name + ".weight", rows, cols),
-          tensors.Vector(name + ".bias", rows)};
+  Linear linear{tensors.Matrix(name + ".weight", rows, cols),
+                tensors.Vector(name + ".bias", rows)};
+  if (in_8_bits_ && tensors.status().ok() && IsCopied(linear.weight.type)) {
+    // Null: a weight that 8 bits cannot say (1e7, say) is used as it is.
+    if (auto copy = kernels::OwnedMatrix::InQ8_0(linear.weight)) {
+      linear.weight = copy->view();
+      copies_.push_back(std::move(copy));
+    }
+  }
+  return linear;
+}
+
+int64_t Bert::CopyBytes(const weights::ModelManifest& manifest) {
+  int64_t bytes = 0;
+  for (const weights::UnitInfo& unit : manifest.units) {
+    if (unit.name == "embedding") continue;
+    for (const weights::TensorInfo& tensor : unit.tensors) {
+      if (tensor.is_vector || !IsCopied(tensor.type)) continue;
+      if (!kernels::CanPack(kernels::QuantType::kQ8_0, tensor.cols)) continue;
+      bytes += kernels::OwnedMatrix::BytesInQ8_0(tensor.rows, tensor.cols);
+    }
+  }
+  return bytes;
 }
 
 Bert::LayerNorm Bert::FindNorm(Tensors& tensors, const std::string& name,
@@ -130,8 +156,8 @@ void Bert::Embed(std::span<const int32_t> ids) {
       ops_.add(x, part, d_);
       kernels::UnpackRow(positions_, i, part);
       ops_.add(x, part, d_);
-      ops_.layer_norm(x, embedding_norm_.weight, embedding_norm_.bias, d_,
-                      eps_, x);
+      ops_.layer_norm(x, embedding_norm_.weight, embedding_norm_.bias, d_, eps_,
+                      x);
     }
     ops_.quantize(x_, begin, end);
   });
@@ -145,11 +171,11 @@ void Bert::RunLayer(const Layer& layer) {
   Project(x_, qkv);
 
   attended_.Resize(m_, d_);
-  const float scale = static_cast<float>(
-      1.0 / std::sqrt(static_cast<double>(head_dim_)));
+  const float scale =
+      static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim_)));
   compute_->ParallelFor(num_heads_, 1, [&](int64_t begin, int64_t end) {
-    ops_.encoder_attention(q, q + d_, q + 2 * d_, 3 * d_, m_, num_heads_,
-                           begin, end, head_dim_, scale, attended_.row(0), d_);
+    ops_.encoder_attention(q, q + d_, q + 2 * d_, 3 * d_, m_, num_heads_, begin,
+                           end, head_dim_, scale, attended_.row(0), d_);
   });
   ForRows([&](int64_t begin, int64_t end) {
     ops_.quantize(attended_, begin, end);
@@ -169,8 +195,7 @@ void Bert::RunLayer(const Layer& layer) {
   AddAndNorm(layer.output_norm);
 }
 
-void Bert::Project(kernels::Activations& in,
-                   std::span<const Target> targets) {
+void Bert::Project(kernels::Activations& in, std::span<const Target> targets) {
   const int64_t each = targets[0].linear->weight.num_panels();
   const int64_t panels = each * static_cast<int64_t>(targets.size());
   compute_->ParallelFor(

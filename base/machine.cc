@@ -1,0 +1,48 @@
+#include "base/machine.h"
+
+#include <fmt/core.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <thread>
+
+namespace conclave {
+namespace {
+
+std::string Processor() {
+  std::ifstream file("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(file, line)) {
+    const size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) {
+      return line.substr(colon + 2);
+    }
+  }
+  return "unknown processor";
+}
+
+std::string Commit() {
+  std::string commit;
+  FILE* pipe = popen("git describe --always --dirty 2>/dev/null", "r");
+  if (pipe != nullptr) {
+    char buffer[128];
+    while (std::fgets(buffer, sizeof(buffer), pipe) != nullptr) {
+      commit += buffer;
+    }
+    pclose(pipe);
+  }
+  while (!commit.empty() && commit.back() == '\n') commit.pop_back();
+  return commit.empty() ? "unknown" : commit;
+}
+
+}  // namespace
+
+std::string MachineLine() {
+  double load = 0;
+  if (getloadavg(&load, 1) != 1) load = -1;
+  return fmt::format("{}, {} cores, load {:.2f}, commit {}", Processor(),
+                     std::thread::hardware_concurrency(), load, Commit());
+}
+
+}  // namespace conclave

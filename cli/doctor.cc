@@ -50,16 +50,16 @@ Finding Service(const ConnectionOptions& options) {
   if (!connection.ok()) {
     return {"service", false, std::string(Message(connection.status()))};
   }
-  const auto experts = (*connection)->client().ListExperts(
-      absl::Now() + absl::Seconds(5));
+  const auto experts =
+      (*connection)->client().ListExperts(absl::Now() + absl::Seconds(5));
   if (!experts.ok()) {
     return {"service", false, std::string(Message(experts.status()))};
   }
   const bool some = !experts->empty();
   return {"experts", some,
-          some ? fmt::format("{} at {}", experts->size(),
-                             (*connection)->where())
-               : "none; add one: conclave expert add NAME --model MODEL"};
+          some
+              ? fmt::format("{} at {}", experts->size(), (*connection)->where())
+              : "none; add one: conclave expert add NAME --model MODEL"};
 }
 
 }  // namespace
@@ -70,8 +70,8 @@ void AddDoctorCommand(CLI::App& app, Action& chosen) {
     bool json = false;
   };
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand(
-      "doctor", "Look at this machine and say what to mend");
+  CLI::App* command =
+      app.add_subcommand("doctor", "Look at this machine and say what to mend");
   AddConnectionOptions(*command, options->connection, true);
   command->add_flag("--json", options->json, "Print JSON");
   command->final_callback([options, &chosen] {
@@ -83,7 +83,9 @@ void AddDoctorCommand(CLI::App& app, Action& chosen) {
           {"processor", true,
            fmt::format("{} cores, {} kernels", PhysicalCores(),
                        kernels::IsaName(kernels::BestIsa()))},
-          Memory(), DataDir(data_dir), Service(options->connection)};
+          Memory(),
+          DataDir(data_dir),
+          Service(options->connection)};
       bool all_good = true;
       nlohmann::ordered_json rows = nlohmann::ordered_json::array();
       for (const Finding& finding : findings) {

@@ -14,13 +14,13 @@ namespace conclave::internal {
                               const std::string& message);
 }  // namespace conclave::internal
 
-#define CHECK(condition, ...)                                        \
-  do {                                                               \
-    if (__builtin_expect(!(condition), 0)) {                         \
-      ::conclave::internal::CheckFailed(                             \
-          __FILE__, __LINE__, #condition,                            \
-          ::std::string(__VA_OPT__(::fmt::format(__VA_ARGS__))));    \
-    }                                                                \
+#define CHECK(condition, ...)                                     \
+  do {                                                            \
+    if (__builtin_expect(!(condition), 0)) {                      \
+      ::conclave::internal::CheckFailed(                          \
+          __FILE__, __LINE__, #condition,                         \
+          ::std::string(__VA_OPT__(::fmt::format(__VA_ARGS__)))); \
+    }                                                             \
   } while (false)
 
 #endif  // CONCLAVE_BASE_CHECK_H_

@@ -59,8 +59,8 @@ std::vector<std::string> NearestNames(std::string_view name,
   std::vector<std::pair<size_t, std::string>> scored;
   for (const std::string& candidate : known) {
     const size_t distance = EditDistance(name, candidate);
-    const bool prefix = candidate.starts_with(name) ||
-                        name.starts_with(candidate);
+    const bool prefix =
+        candidate.starts_with(name) || name.starts_with(candidate);
     if (distance * 3 <= std::max(name.size(), candidate.size()) || prefix) {
       scored.emplace_back(distance, candidate);
     }

@@ -30,17 +30,15 @@ absl::Status MakeStatus(absl::StatusCode code,
   return absl::Status(code, fmt::format(format, std::forward<Args>(args)...));
 }
 
-#define CONCLAVE_DEFINE_ERROR(Name, code)                              \
-  template <typename... Args>                                          \
-  absl::Status Name(fmt::format_string<Args...> format,                \
-                    Args&&... args) {                                  \
-    return MakeStatus(code, format, std::forward<Args>(args)...);      \
+#define CONCLAVE_DEFINE_ERROR(Name, code)                                 \
+  template <typename... Args>                                             \
+  absl::Status Name(fmt::format_string<Args...> format, Args&&... args) { \
+    return MakeStatus(code, format, std::forward<Args>(args)...);         \
   }
 CONCLAVE_DEFINE_ERROR(InvalidArgument, absl::StatusCode::kInvalidArgument)
 CONCLAVE_DEFINE_ERROR(NotFound, absl::StatusCode::kNotFound)
 CONCLAVE_DEFINE_ERROR(AlreadyExists, absl::StatusCode::kAlreadyExists)
-CONCLAVE_DEFINE_ERROR(FailedPrecondition,
-                      absl::StatusCode::kFailedPrecondition)
+CONCLAVE_DEFINE_ERROR(FailedPrecondition, absl::StatusCode::kFailedPrecondition)
 CONCLAVE_DEFINE_ERROR(OutOfRange, absl::StatusCode::kOutOfRange)
 CONCLAVE_DEFINE_ERROR(Unimplemented, absl::StatusCode::kUnimplemented)
 CONCLAVE_DEFINE_ERROR(ResourceExhausted, absl::StatusCode::kResourceExhausted)
@@ -81,11 +79,11 @@ const absl::Status& GetStatus(const absl::StatusOr<T>& status_or) {
 #define CONCLAVE_CONCAT(a, b) CONCLAVE_CONCAT_(a, b)
 
 // Leaves the enclosing function with the error, if `expr` is one.
-#define RETURN_IF_ERROR(expr)                                              \
-  do {                                                                     \
-    const auto& conclave_status_ = (expr);                                 \
-    if (!conclave_status_.ok())                                            \
-      return ::conclave::internal::GetStatus(conclave_status_);            \
+#define RETURN_IF_ERROR(expr)                                   \
+  do {                                                          \
+    const auto& conclave_status_ = (expr);                      \
+    if (!conclave_status_.ok())                                 \
+      return ::conclave::internal::GetStatus(conclave_status_); \
   } while (false)
 
 // ASSIGN_OR_RETURN(auto x, F()): x is F's value, or the function returns F's

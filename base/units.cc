@@ -25,8 +25,8 @@ absl::StatusOr<int64_t> ParseBytes(std::string_view text, int64_t whole) {
   if (error != std::errc() || !(value >= 0) || !std::isfinite(value)) {
     return bad();
   }
-  std::string_view unit(end, text.size() - static_cast<size_t>(
-                                               end - text.data()));
+  std::string_view unit(end,
+                        text.size() - static_cast<size_t>(end - text.data()));
   double scale = 1;
   if (unit == "%") {
     if (value > 100) return bad();
@@ -54,7 +54,10 @@ std::string FormatBytes(int64_t bytes) {
     ++unit;
   }
   if (unit == 0) return fmt::format("{} B", bytes);
-  return fmt::format("{:.{}f} {}", value, value < 10 ? 2 : value < 100 ? 1 : 0,
+  return fmt::format("{:.{}f} {}", value,
+                     value < 10    ? 2
+                     : value < 100 ? 1
+                                   : 0,
                      units[unit]);
 }
 

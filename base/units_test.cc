@@ -14,7 +14,8 @@ TEST(UnitsTest, ParsesWhatPeopleWrite) {
 }
 
 TEST(UnitsTest, RefusesNonsense) {
-  for (const char* text : {"", "x", "-1", "101%", "1Q", "1Mx", "1e30G", "nan"}) {
+  for (const char* text :
+       {"", "x", "-1", "101%", "1Q", "1Mx", "1e30G", "nan"}) {
     EXPECT_FALSE(ParseBytes(text, 1000).ok()) << text;
   }
 }

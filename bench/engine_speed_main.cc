@@ -5,8 +5,8 @@
 //   conclave_bench_engine_speed --model FILE.gguf --threads 2 --store DIR
 //   > run          one measurement
 //   > quit
-#include <CLI/CLI.hpp>
 #include <absl/time/clock.h>
+#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
 #include <future>
@@ -55,22 +55,21 @@ class SpeedBench {
     compute_ = engine::Compute::Create(options.threads);
     ASSIGN_OR_RETURN(auto lease,
                      tier_->Acquire(manifest_, absl::InfiniteFuture()));
-    ASSIGN_OR_RETURN(
-        tokenizer_, engine::Tokenizer::Create(manifest_->spec.tokenizer));
+    ASSIGN_OR_RETURN(tokenizer_,
+                     engine::Tokenizer::Create(manifest_->spec.tokenizer));
     engine::EngineOptions engine_options;
     engine_options.max_batch = 8;
-    ASSIGN_OR_RETURN(engine_, engine::Engine::Create(std::move(lease),
-                                                     tokenizer_, compute_.get(),
-                                                     engine_options));
+    ASSIGN_OR_RETURN(engine_,
+                     engine::Engine::Create(std::move(lease), tokenizer_,
+                                            compute_.get(), engine_options));
     return absl::OkStatus();
   }
 
   absl::StatusOr<nlohmann::json> Measure() {
     // Fresh prompts each time: a prefix cache must not help.
     ASSIGN_OR_RETURN(const double prompt_seconds, Seconds(1, 1));
-    ASSIGN_OR_RETURN(
-        const double both_seconds,
-        Seconds(1 + options_.generate_tokens, options_.streams));
+    ASSIGN_OR_RETURN(const double both_seconds,
+                     Seconds(1 + options_.generate_tokens, options_.streams));
     double stream_prompt_seconds = prompt_seconds;
     if (options_.streams > 1) {
       ASSIGN_OR_RETURN(stream_prompt_seconds, Seconds(1, options_.streams));
@@ -88,16 +87,15 @@ class SpeedBench {
  private:
   // From submission of `streams` prompts to the last token of all.
   absl::StatusOr<double> Seconds(int max_tokens, int streams) {
-    std::vector<std::promise<absl::Status>> done(
-        static_cast<size_t>(streams));
+    std::vector<std::promise<absl::Status>> done(static_cast<size_t>(streams));
     const int64_t start = Clock::Real().MonotonicNanos();
     for (int s = 0; s < streams; ++s) {
       engine::EngineRequest request;
       request.request_id = fmt::format("bench-{}", ++serial_);
       for (int i = 0; i < options_.prompt_tokens; ++i) {
         request.prompt.push_back(static_cast<int32_t>(
-            1000 + (static_cast<int64_t>(i) * 7919 + serial_ * 104729) %
-                       20000));
+            1000 +
+            (static_cast<int64_t>(i) * 7919 + serial_ * 104729) % 20000));
       }
       request.sampling.temperature = 0;
       request.sampling.max_tokens = max_tokens;

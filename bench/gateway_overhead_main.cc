@@ -91,7 +91,8 @@ class HttpClient {
 
 double Percentile(std::vector<double> values, double p) {
   std::sort(values.begin(), values.end());
-  return values[static_cast<size_t>(p * static_cast<double>(values.size() - 1))];
+  return values[static_cast<size_t>(p *
+                                    static_cast<double>(values.size() - 1))];
 }
 
 int Main(int argc, char** argv) {

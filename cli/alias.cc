@@ -1,6 +1,6 @@
 // conclave alias set|rm
-#include <CLI/CLI.hpp>
 #include <absl/time/clock.h>
+#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
 
@@ -28,9 +28,8 @@ void AddAliasCommand(CLI::App& app, Action& chosen) {
   set->final_callback([options, &chosen] {
     chosen = [options]() -> absl::StatusOr<int> {
       ASSIGN_OR_RETURN(auto connection, ConnectRegistry(options->connection));
-      RETURN_IF_ERROR(
-          connection->client().SetAlias(options->alias, options->expert,
-                                        absl::Now() + absl::Seconds(10)));
+      RETURN_IF_ERROR(connection->client().SetAlias(
+          options->alias, options->expert, absl::Now() + absl::Seconds(10)));
       std::printf("%s -> %s\n", options->alias.c_str(),
                   options->expert.c_str());
       return 0;

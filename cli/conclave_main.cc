@@ -16,7 +16,8 @@ int main(int argc, char** argv) {
       "  conclave model import FILE.gguf --name NAME    bring a model in\n"
       "  conclave expert add NAME --model NAME ...      let it answer\n"
       "  conclave serve                                 one endpoint for all\n"
-      "  conclave route \"a question\"                    who would answer, and "
+      "  conclave route \"a question\"                    who would answer, "
+      "and "
       "why\n"
       "  conclave run auto \"a question\"                 the answer\n"};
   app.require_subcommand(1);

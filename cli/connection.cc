@@ -43,7 +43,7 @@ class LocalRegistry final : public RegistryConnection {
   absl::Status Open() {
     ASSIGN_OR_RETURN(data_, DataDir::Open(path_));
     service_ = registry::MakeRegistryService(&data_->registry(),
-                                            &data_->model_admin());
+                                             &data_->model_admin());
     ASSIGN_OR_RETURN(server_, rpc::Server::Start("", {service_.get()}));
     client_ = registry::RegistryClient::Create(server_->InProcessChannel());
     return client_->WaitUntilReady(absl::Now() + absl::Seconds(10));
@@ -104,9 +104,9 @@ absl::StatusOr<std::unique_ptr<RegistryConnection>> ConnectRegistry(
   auto local = std::make_unique<LocalRegistry>(path);
   const absl::Status opened = local->Open();
   if (!opened.ok()) {
-    return Annotate(opened,
-                    fmt::format("nobody answers at {}; data directory {}",
-                                address, path));
+    return Annotate(
+        opened,
+        fmt::format("nobody answers at {}; data directory {}", address, path));
   }
   return std::unique_ptr<RegistryConnection>(std::move(local));
 }

@@ -18,8 +18,8 @@ class App;
 namespace conclave::cli {
 
 struct ConnectionOptions {
-  std::string server;    // HOST:PORT; empty: the default, then data_dir
-  std::string data_dir;  // empty: DefaultDataDir()
+  std::string server;          // HOST:PORT; empty: the default, then data_dir
+  std::string data_dir;        // empty: DefaultDataDir()
   bool needs_service = false;  // the data directory will not do
 };
 

@@ -59,8 +59,8 @@ class OwnedDataDir final : public DataDir {
     }
     // Weights and prompts are their owner's business.
     chmod(path.c_str(), 0700);
-    ASSIGN_OR_RETURN(registry_, registry::OpenRocksDbRegistry(
-                                    {.path = path + "/registry"}));
+    ASSIGN_OR_RETURN(
+        registry_, registry::OpenRocksDbRegistry({.path = path + "/registry"}));
     ASSIGN_OR_RETURN(weights_,
                      weights::WeightStore::Open({.path = path + "/weights"}));
     admin_ = std::make_unique<StoreAdmin>(weights_.get());

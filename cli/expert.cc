@@ -1,6 +1,6 @@
 // conclave expert add|list|show|drain|rm
-#include <CLI/CLI.hpp>
 #include <absl/time/clock.h>
+#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -33,10 +33,14 @@ std::string IdempotencyKey() {
 
 std::string_view StateName(registry::ExpertState state) {
   switch (state) {
-    case registry::ExpertState::kJoining: return "joining";
-    case registry::ExpertState::kServing: return "serving";
-    case registry::ExpertState::kDraining: return "draining";
-    case registry::ExpertState::kGone: return "gone";
+    case registry::ExpertState::kJoining:
+      return "joining";
+    case registry::ExpertState::kServing:
+      return "serving";
+    case registry::ExpertState::kDraining:
+      return "draining";
+    case registry::ExpertState::kGone:
+      return "gone";
   }
   return "unknown";
 }
@@ -58,9 +62,10 @@ std::string Join(const std::vector<std::string>& parts) {
 }
 
 nlohmann::ordered_json ToJson(const registry::ExpertSpec& expert) {
-  nlohmann::ordered_json json = {{"name", expert.name},
-                                 {"state", std::string(StateName(expert.state))},
-                                 {"version", expert.version}};
+  nlohmann::ordered_json json = {
+      {"name", expert.name},
+      {"state", std::string(StateName(expert.state))},
+      {"version", expert.version}};
   if (!expert.model.empty()) json["model"] = expert.model;
   if (!expert.endpoint.url.empty()) {
     json["endpoint"] = expert.endpoint.url;
@@ -103,9 +108,8 @@ absl::StatusOr<int> Add(const Options& options) {
     ASSIGN_OR_RETURN(spec.samples, ReadSamples(options.samples_file, category));
     for (const auto& sample : spec.samples) {
       if (sample.category.empty()) {
-        return InvalidArgument(
-            "{}: samples without a category need --category", 
-            options.samples_file);
+        return InvalidArgument("{}: samples without a category need --category",
+                               options.samples_file);
       }
     }
     if (spec.categories.empty()) {
@@ -171,8 +175,8 @@ absl::StatusOr<int> Show(const Options& options) {
 absl::StatusOr<int> Drain(const Options& options) {
   ASSIGN_OR_RETURN(auto connection, ConnectRegistry(options.connection));
   ASSIGN_OR_RETURN(const auto expert,
-                   connection->client().DrainExpert(
-                       options.spec.name, IdempotencyKey(), Soon()));
+                   connection->client().DrainExpert(options.spec.name,
+                                                    IdempotencyKey(), Soon()));
   Print(expert, "draining", options.json);
   return 0;
 }
@@ -217,8 +221,8 @@ void AddExpertCommand(CLI::App& app, Action& chosen) {
   CLI::Option* endpoint =
       add->add_option("--endpoint", spec.endpoint.url,
                       "An OpenAI-compatible server: http(s)://HOST[:PORT]/v1");
-  CLI::Option* base =
-      add->add_option("--base", spec.base, "Another expert, to put a prompt on");
+  CLI::Option* base = add->add_option("--base", spec.base,
+                                      "Another expert, to put a prompt on");
   model->excludes(endpoint)->excludes(base);
   endpoint->excludes(base);
   add->add_option("--remote-model", spec.endpoint.remote_model,
@@ -239,8 +243,8 @@ void AddExpertCommand(CLI::App& app, Action& chosen) {
   add->add_option("--worker", spec.worker, "Place it on this worker");
   verb("list", "List experts", List);
   with_name(verb("show", "Show one expert", Show));
-  with_name(verb("drain", "Take no new requests, finish what runs, then go",
-                 Drain));
+  with_name(
+      verb("drain", "Take no new requests, finish what runs, then go", Drain));
   with_name(verb("rm", "Remove at once", Remove));
 }
 

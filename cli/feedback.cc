@@ -1,6 +1,6 @@
 // conclave feedback: scores a past answer.
-#include <CLI/CLI.hpp>
 #include <absl/time/clock.h>
+#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
 

@@ -86,11 +86,11 @@ class WiredHouse final : public House {
     ASSIGN_OR_RETURN(const workers::ModelHostOptions host_options,
                      ResolveWorkerOptions(options_.worker));
     ASSIGN_OR_RETURN(data_, DataDir::Open(options_.data_dir));
-    ASSIGN_OR_RETURN(
-        journal_, router::Journal::Open(options_.data_dir + "/journal", {}));
+    ASSIGN_OR_RETURN(journal_,
+                     router::Journal::Open(options_.data_dir + "/journal", {}));
     host_ = workers::ModelHost::Create(&data_->weights(), host_options);
-    admin_ = std::make_unique<UnloadingAdmin>(&data_->model_admin(),
-                                              host_.get());
+    admin_ =
+        std::make_unique<UnloadingAdmin>(&data_->model_admin(), host_.get());
     RETURN_IF_ERROR(OpenInside());
     OpenRouter();
     RETURN_IF_ERROR(OpenOutside());
@@ -139,9 +139,8 @@ class WiredHouse final : public House {
     inside_registry_ =
         registry::MakeRegistryService(&data_->registry(), admin_.get());
     inside_worker_ = workers::MakeWorkerService(host_.get());
-    ASSIGN_OR_RETURN(inside_,
-                     rpc::Server::Start(
-                         "", {inside_registry_.get(), inside_worker_.get()}));
+    ASSIGN_OR_RETURN(inside_, rpc::Server::Start("", {inside_registry_.get(),
+                                                      inside_worker_.get()}));
     local_worker_ = workers::WorkerClient::Create(inside_->InProcessChannel());
     registry_client_ =
         registry::RegistryClient::Create(inside_->InProcessChannel());
@@ -213,13 +212,11 @@ class WiredHouse final : public House {
         outside_, rpc::Server::Start(options_.grpc, {outside_registry_.get(),
                                                      outside_worker_.get(),
                                                      router_service_.get()}));
-    const std::string host =
-        options_.grpc.substr(0, options_.grpc.rfind(':'));
+    const std::string host = options_.grpc.substr(0, options_.grpc.rfind(':'));
     const bool any = host == "0.0.0.0" || host == "[::]";
     grpc_address_ =
         fmt::format("{}:{}", any ? "127.0.0.1" : host, outside_->port());
-    router_client_ =
-        router::RouterClient::Create(outside_->InProcessChannel());
+    router_client_ = router::RouterClient::Create(outside_->InProcessChannel());
     return absl::OkStatus();
   }
 

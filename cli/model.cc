@@ -1,6 +1,6 @@
 // conclave model import|list|show|rm
-#include <CLI/CLI.hpp>
 #include <absl/time/clock.h>
+#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
 #include <memory>

@@ -1,6 +1,6 @@
 // conclave route: the decision, readable; --json the whole of it.
-#include <CLI/CLI.hpp>
 #include <absl/time/clock.h>
+#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <iostream>
 #include <memory>

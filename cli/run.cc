@@ -1,6 +1,6 @@
 // conclave run: asks, and streams the answer.
-#include <CLI/CLI.hpp>
 #include <absl/time/clock.h>
+#include <CLI/CLI.hpp>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
@@ -89,8 +89,7 @@ absl::StatusOr<int> Run(const Options& options) {
 
 void AddRunCommand(CLI::App& app, Action& chosen) {
   auto options = std::make_shared<Options>();
-  CLI::App* command =
-      app.add_subcommand("run", "Ask, and stream the answer");
+  CLI::App* command = app.add_subcommand("run", "Ask, and stream the answer");
   AddConnectionOptions(*command, options->connection, false);
   command
       ->add_option("expert", options->expert,

@@ -19,8 +19,8 @@ TEST(SamplesTest, ReadsBothShapes) {
       Write("{\"text\": \"a\"}\n\n{\"text\": \"b\", \"category\": \"law\"}\n"),
       "code");
   ASSERT_TRUE(samples.ok());
-  EXPECT_EQ(*samples, (std::vector<registry::Sample>{{"a", "code"},
-                                                     {"b", "law"}}));
+  EXPECT_EQ(*samples,
+            (std::vector<registry::Sample>{{"a", "code"}, {"b", "law"}}));
 }
 
 TEST(SamplesTest, NamesTheBadLine) {
@@ -29,8 +29,7 @@ TEST(SamplesTest, NamesTheBadLine) {
     const auto samples = ReadSamples(
         Write(std::string("{\"text\": \"a\"}\n") + bad + "\n"), "code");
     ASSERT_FALSE(samples.ok()) << bad;
-    EXPECT_NE(Message(samples.status()).find("line 2"),
-              std::string_view::npos);
+    EXPECT_NE(Message(samples.status()).find("line 2"), std::string_view::npos);
   }
   EXPECT_FALSE(ReadSamples(Write("\n"), "code").ok());
   EXPECT_EQ(ReadSamples("/nonexistent", "code").status().code(),

@@ -81,7 +81,8 @@ absl::StatusOr<YamlSettings> ReadYaml(const std::string& path) {
 std::string EnvironmentName(std::string_view option) {
   std::string name = "CONCLAVE_";
   for (char c : option) {
-    name += c == '-' ? '_' : static_cast<char>(c >= 'a' && c <= 'z' ? c - 32 : c);
+    name +=
+        c == '-' ? '_' : static_cast<char>(c >= 'a' && c <= 'z' ? c - 32 : c);
   }
   return name;
 }
@@ -106,9 +107,9 @@ absl::Status ApplySettings(CLI::App& command, const std::string& config_path) {
     if (const char* value = std::getenv(variable.c_str())) {
       RETURN_IF_ERROR(Set(*option, {value}, "environment " + variable));
     } else if (const auto it = yaml.find(name); it != yaml.end()) {
-      RETURN_IF_ERROR(Set(*option, it->second,
-                          fmt::format("config file {}, key \"{}\"", config_path,
-                                      name)));
+      RETURN_IF_ERROR(
+          Set(*option, it->second,
+              fmt::format("config file {}, key \"{}\"", config_path, name)));
     }
   }
   return absl::OkStatus();

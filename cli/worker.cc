@@ -53,8 +53,7 @@ absl::StatusOr<int> Work(CLI::App& command, Options& options) {
   auto service = workers::MakeWorkerService(host.get());
   ASSIGN_OR_RETURN(auto server,
                    rpc::Server::Start(options.grpc, {service.get()}));
-  const std::string host_name =
-      options.grpc.substr(0, options.grpc.rfind(':'));
+  const std::string host_name = options.grpc.substr(0, options.grpc.rfind(':'));
   const std::string address =
       options.advertise.empty()
           ? fmt::format("{}:{}", host_name, server->port())

@@ -106,9 +106,9 @@ class GrpcWorkerClient final : public WorkerClient {
   explicit GrpcWorkerClient(std::shared_ptr<grpc::Channel> channel)
       : stub_(v1::ExpertWorker::NewStub(std::move(channel))) {}
 
-  std::unique_ptr<StreamCall> Generate(
-      const v1::WorkerGenerateRequest& request, absl::Time deadline,
-      StreamCallbacks callbacks) override {
+  std::unique_ptr<StreamCall> Generate(const v1::WorkerGenerateRequest& request,
+                                       absl::Time deadline,
+                                       StreamCallbacks callbacks) override {
     auto reader =
         std::make_shared<Reader>(request, deadline, std::move(callbacks));
     reader->Start(*stub_);

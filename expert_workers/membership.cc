@@ -74,8 +74,7 @@ class MembershipImpl final : public Membership {
 
   // Heartbeats while the lease can be kept. False when it is over for good.
   bool Stay(const registry::WorkerRecord& joined) {
-    absl::Time lease_end =
-        absl::FromUnixMillis(joined.lease_expires_unix_ms);
+    absl::Time lease_end = absl::FromUnixMillis(joined.lease_expires_unix_ms);
     const absl::Duration third =
         std::max((lease_end - absl::Now()) / 3, absl::Milliseconds(20));
     absl::Duration pause = third;
@@ -86,8 +85,7 @@ class MembershipImpl final : public Membership {
         return false;
       }
       const auto renewed = client_->HeartbeatWorker(
-          options_.name, joined.epoch, options_.models(),
-          absl::Now() + third);
+          options_.name, joined.epoch, options_.models(), absl::Now() + third);
       if (renewed.ok()) {
         lease_end = absl::FromUnixMillis(renewed->lease_expires_unix_ms);
         pause = third;
@@ -115,8 +113,8 @@ class MembershipImpl final : public Membership {
 
 }  // namespace
 
-std::unique_ptr<Membership> Membership::Create(
-    registry::RegistryClient* client, MembershipOptions options) {
+std::unique_ptr<Membership> Membership::Create(registry::RegistryClient* client,
+                                               MembershipOptions options) {
   return std::make_unique<MembershipImpl>(client, std::move(options));
 }
 

@@ -72,8 +72,9 @@ class FakeRegistryClient final : public registry::RegistryClient {
     return std::make_shared<const registry::Snapshot>();
   }
   absl::Status WaitUntilReady(absl::Time) override { return absl::OkStatus(); }
-  void OnChange(std::function<void(std::shared_ptr<const registry::Snapshot>)>)
-      override {}
+  void OnChange(
+      std::function<void(std::shared_ptr<const registry::Snapshot>)>) override {
+  }
   absl::StatusOr<registry::ExpertSpec> RegisterExpert(
       const registry::ExpertSpec&, const std::string&, absl::Time) override {
     return NotUsed();
@@ -134,19 +135,19 @@ bool Eventually(const Predicate& predicate) {
 class MembershipTest : public testing::Test {
  protected:
   std::unique_ptr<Membership> Join() {
-    return Membership::Create(
-        &registry_, {.name = "box",
-                     .address = "127.0.0.1:1",
-                     .models =
-                         [this] {
-                           std::lock_guard lock(mutex_);
-                           return models_;
-                         },
-                     .on_change =
-                         [this](const absl::Status& status) {
-                           std::lock_guard lock(mutex_);
-                           changes_.push_back(status.code());
-                         }});
+    return Membership::Create(&registry_,
+                              {.name = "box",
+                               .address = "127.0.0.1:1",
+                               .models =
+                                   [this] {
+                                     std::lock_guard lock(mutex_);
+                                     return models_;
+                                   },
+                               .on_change =
+                                   [this](const absl::Status& status) {
+                                     std::lock_guard lock(mutex_);
+                                     changes_.push_back(status.code());
+                                   }});
   }
   FakeRegistryClient registry_;
   std::mutex mutex_;

@@ -137,9 +137,8 @@ class LaterAnswer final : public grpc::ServerUnaryReactor {
   // `begin` starts the call and is given what to do with its end.
   template <typename Begin>
   explicit LaterAnswer(const Begin& begin)
-      : call_(begin([this](const absl::Status& status) {
-          Finish(ToGrpc(status));
-        })) {}
+      : call_(begin(
+            [this](const absl::Status& status) { Finish(ToGrpc(status)); })) {}
   void OnCancel() override { call_->Cancel(); }
   void OnDone() override { delete this; }
 
@@ -171,16 +170,14 @@ class WorkerService final : public v1::ExpertWorker::CallbackService {
                                   const v1::EmbedRequest* request,
                                   v1::EmbedResponse* response) override {
     return new LaterAnswer([&](auto finish) {
-      return host_->Embed(*request, Deadline(*context),
-                          Into(response, finish));
+      return host_->Embed(*request, Deadline(*context), Into(response, finish));
     });
   }
   grpc::ServerUnaryReactor* Load(grpc::CallbackServerContext* context,
                                  const v1::LoadRequest* request,
                                  v1::LoadResponse* response) override {
     return new LaterAnswer([&](auto finish) {
-      return host_->Load(*request, Deadline(*context),
-                         Into(response, finish));
+      return host_->Load(*request, Deadline(*context), Into(response, finish));
     });
   }
   grpc::ServerUnaryReactor* Unload(grpc::CallbackServerContext* context,

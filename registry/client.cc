@@ -99,8 +99,7 @@ class Mirror {
     return absl::OkStatus();
   }
 
-  void OnChange(
-      std::function<void(std::shared_ptr<const Snapshot>)> callback) {
+  void OnChange(std::function<void(std::shared_ptr<const Snapshot>)> callback) {
     std::lock_guard lock(callbacks_mutex_);
     callbacks_.push_back(std::move(callback));
   }
@@ -177,8 +176,8 @@ class GrpcRegistryClient final : public RegistryClient {
   absl::Status WaitUntilReady(absl::Time deadline) override {
     return mirror_.WaitUntilReady(deadline);
   }
-  void OnChange(std::function<void(std::shared_ptr<const Snapshot>)> callback)
-      override {
+  void OnChange(
+      std::function<void(std::shared_ptr<const Snapshot>)> callback) override {
     mirror_.OnChange(std::move(callback));
   }
 
@@ -199,9 +198,9 @@ class GrpcRegistryClient final : public RegistryClient {
     v1::ExpertRequest request;
     request.set_name(name);
     request.set_idempotency_key(idempotency_key);
-    ASSIGN_OR_RETURN(const v1::Expert expert,
-                     Call<v1::Expert>(&v1::Registry::Stub::DrainExpert,
-                                      request, deadline));
+    ASSIGN_OR_RETURN(
+        const v1::Expert expert,
+        Call<v1::Expert>(&v1::Registry::Stub::DrainExpert, request, deadline));
     return FromProto(expert);
   }
   absl::Status RemoveExpert(const std::string& name,
@@ -222,10 +221,10 @@ class GrpcRegistryClient final : public RegistryClient {
       absl::Time deadline) override;
   absl::StatusOr<std::vector<ModelRecord>> ListModels(
       absl::Time deadline) override {
-    ASSIGN_OR_RETURN(const v1::ListModelsResponse response,
-                     Call<v1::ListModelsResponse>(
-                         &v1::Registry::Stub::ListModels, v1::ListRequest(),
-                         deadline));
+    ASSIGN_OR_RETURN(
+        const v1::ListModelsResponse response,
+        Call<v1::ListModelsResponse>(&v1::Registry::Stub::ListModels,
+                                     v1::ListRequest(), deadline));
     std::vector<ModelRecord> models;
     for (const v1::Model& model : response.models()) {
       models.push_back(FromProto(model));
@@ -267,12 +266,11 @@ class GrpcRegistryClient final : public RegistryClient {
     ASSIGN_OR_RETURN(const v1::JoinWorkerResponse response,
                      Call<v1::JoinWorkerResponse>(
                          &v1::Registry::Stub::JoinWorker, request, deadline));
-    return WorkerRecord{
-        .name = name,
-        .address = address,
-        .epoch = response.epoch(),
-        .lease_expires_unix_ms = NowMs() + response.lease_ms(),
-        .models = models};
+    return WorkerRecord{.name = name,
+                        .address = address,
+                        .epoch = response.epoch(),
+                        .lease_expires_unix_ms = NowMs() + response.lease_ms(),
+                        .models = models};
   }
   absl::StatusOr<WorkerRecord> HeartbeatWorker(
       const std::string& name, uint64_t epoch,
@@ -283,14 +281,13 @@ class GrpcRegistryClient final : public RegistryClient {
     request.mutable_models()->Add(models.begin(), models.end());
     ASSIGN_OR_RETURN(
         const v1::HeartbeatWorkerResponse response,
-        Call<v1::HeartbeatWorkerResponse>(
-            &v1::Registry::Stub::HeartbeatWorker, request, deadline));
-    return WorkerRecord{
-        .name = name,
-        .address = "",
-        .epoch = epoch,
-        .lease_expires_unix_ms = NowMs() + response.lease_ms(),
-        .models = models};
+        Call<v1::HeartbeatWorkerResponse>(&v1::Registry::Stub::HeartbeatWorker,
+                                          request, deadline));
+    return WorkerRecord{.name = name,
+                        .address = "",
+                        .epoch = epoch,
+                        .lease_expires_unix_ms = NowMs() + response.lease_ms(),
+                        .models = models};
   }
   absl::Status LeaveWorker(const std::string& name, uint64_t epoch,
                            absl::Time deadline) override {

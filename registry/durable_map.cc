@@ -29,18 +29,19 @@ absl::Status FromRocks(const rocksdb::Status& status, const std::string& path) {
         "--data-dir",
         path);
   }
-  if (status.IsIOError() && (Mentions(text, "lock file") ||
-                             Mentions(text, "lock hold") ||
-                             Mentions(text, "LOCK"))) {
+  if (status.IsIOError() &&
+      (Mentions(text, "lock file") || Mentions(text, "lock hold") ||
+       Mentions(text, "LOCK"))) {
     return Unavailable(
         "{} is held by another process; talk to that service (--server), stop "
         "it, or give another --data-dir",
         path);
   }
   if (status.IsCorruption()) {
-    return DataLoss("the registry in {} is damaged ({}); restore it from a "
-                    "backup, or move it away and register again",
-                    path, text);
+    return DataLoss(
+        "the registry in {} is damaged ({}); restore it from a "
+        "backup, or move it away and register again",
+        path, text);
   }
   return Unavailable("{}: {}", path, text);
 }
@@ -67,8 +68,8 @@ rocksdb::Options SmallOptions() {
 absl::StatusOr<std::unique_ptr<rocksdb::DB>> OpenRocks(
     const std::string& path) {
   rocksdb::DB* db = nullptr;
-  RETURN_IF_ERROR(FromRocks(rocksdb::DB::Open(SmallOptions(), path, &db),
-                            path));
+  RETURN_IF_ERROR(
+      FromRocks(rocksdb::DB::Open(SmallOptions(), path, &db), path));
   return std::unique_ptr<rocksdb::DB>(db);
 }
 
@@ -114,9 +115,9 @@ class RocksDbMap final : public DurableMap {
   absl::Status Append(const std::vector<Write>& writes,
                       rocksdb::WriteBatch& batch) const {
     for (const Write& write : writes) {
-      const rocksdb::Status added =
-          write.value.has_value() ? batch.Put(write.key, *write.value)
-                                  : batch.Delete(write.key);
+      const rocksdb::Status added = write.value.has_value()
+                                        ? batch.Put(write.key, *write.value)
+                                        : batch.Delete(write.key);
       RETURN_IF_ERROR(FromRocks(added, path_));
     }
     return absl::OkStatus();
@@ -159,9 +160,10 @@ absl::StatusOr<std::unique_ptr<DurableMap>> DurableMap::Open(
         path, error.message());
   }
   if (error || !std::filesystem::is_directory(path)) {
-    return InvalidArgument("{} cannot be a directory: {}; give another "
-                           "--data-dir",
-                           path, error ? error.message() : "a file is there");
+    return InvalidArgument(
+        "{} cannot be a directory: {}; give another "
+        "--data-dir",
+        path, error ? error.message() : "a file is there");
   }
   ASSIGN_OR_RETURN(auto db, OpenRocks(path));
   return std::unique_ptr<DurableMap>(

@@ -19,9 +19,9 @@ enum class ExpertState : uint8_t {
 };
 
 struct Endpoint {
-  std::string url;           // http(s)://host[:port]/v1; empty: not upstream
+  std::string url;  // http(s)://host[:port]/v1; empty: not upstream
   std::string remote_model;
-  std::string api_key_env;   // the variable's name, never the key
+  std::string api_key_env;  // the variable's name, never the key
   bool insecure = false;
   friend bool operator==(const Endpoint&, const Endpoint&) = default;
 };
@@ -77,8 +77,8 @@ struct Snapshot {
   uint64_t revision = 0;
   std::map<std::string, std::shared_ptr<const ExpertSpec>> experts;
   std::map<std::string, ModelRecord> models;
-  std::map<std::string, std::string> aliases;  // name -> expert
-  std::map<std::string, WorkerRecord> workers; // leases in force
+  std::map<std::string, std::string> aliases;   // name -> expert
+  std::map<std::string, WorkerRecord> workers;  // leases in force
 };
 
 }  // namespace conclave::registry

@@ -74,8 +74,7 @@ class Registry {
   //   FAILED_PRECONDITION  an expert uses it: names them
   virtual absl::Status RemoveModel(std::string_view name,
                                    std::string_view idempotency_key) = 0;
-  virtual absl::Status SetAlias(std::string_view alias,
-                                std::string_view expert,
+  virtual absl::Status SetAlias(std::string_view alias, std::string_view expert,
                                 std::string_view idempotency_key) = 0;
   virtual absl::Status RemoveAlias(std::string_view alias,
                                    std::string_view idempotency_key) = 0;
@@ -87,8 +86,8 @@ class Registry {
   //   ABORTED    another worker joined under that name since
   //   NOT_FOUND  the lease ran out: join again
   virtual absl::StatusOr<WorkerRecord> HeartbeatWorker(
-      std::string_view name, uint64_t epoch,
-      std::vector<std::string> models, absl::Duration lease) = 0;
+      std::string_view name, uint64_t epoch, std::vector<std::string> models,
+      absl::Duration lease) = 0;
   virtual absl::Status LeaveWorker(std::string_view name, uint64_t epoch) = 0;
   // Drops workers whose lease has run out; called often by the owner.
   virtual void ExpireLeases() = 0;

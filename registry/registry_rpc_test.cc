@@ -64,12 +64,11 @@ class RegistryRpcTest : public testing::TestWithParam<bool> {
 
   void StartServer(int port) {
     registry_ = OpenRocksDbRegistry({.path = path_}).value();
-    service_ = MakeRegistryService(
-        registry_.get(), &models_,
-        {.worker_lease = absl::Milliseconds(600),
-         .expiry_interval = absl::Milliseconds(50)});
-    auto server = rpc::Server::Start(fmt::format("127.0.0.1:{}", port),
-                                     {service_.get()});
+    service_ = MakeRegistryService(registry_.get(), &models_,
+                                   {.worker_lease = absl::Milliseconds(600),
+                                    .expiry_interval = absl::Milliseconds(50)});
+    auto server =
+        rpc::Server::Start(fmt::format("127.0.0.1:{}", port), {service_.get()});
     ASSERT_OK_STATUS(server);
     server_ = std::move(server).value();
     port_ = server_->port();
@@ -113,8 +112,8 @@ TEST_P(RegistryRpcTest, AChangeIsVisibleElsewhereWithin200Ms) {
     const auto added = writer->RegisterExpert(
         OnModel(name, "small", {"general"}), name, Soon());
     ASSERT_OK_STATUS(added);
-    const auto visible = TimeUntil(
-        [&] { return reader->snapshot()->experts.contains(name); });
+    const auto visible =
+        TimeUntil([&] { return reader->snapshot()->experts.contains(name); });
     ASSERT_TRUE(visible.has_value());
     worst = std::max(worst, *visible);
     EXPECT_EQ(*reader->snapshot()->experts.at(name), *added);
@@ -133,8 +132,8 @@ TEST_P(RegistryRpcTest, CallsAndErrorsCrossTheWire) {
   EXPECT_EQ(*client->RegisterExpert(spec, "k", Soon()), *added);
   EXPECT_STATUS(client->RegisterExpert(spec, "k2", Soon()), kAlreadyExists,
                 "remove it first");
-  ASSERT_OK_STATUS(client->RegisterExpert(
-      OnModel("coder", "small", {"code"}), "", Soon()));
+  ASSERT_OK_STATUS(
+      client->RegisterExpert(OnModel("coder", "small", {"code"}), "", Soon()));
   EXPECT_STATUS(client->DrainExpert("chat", "", Soon()), kFailedPrecondition,
                 "general");
   ASSERT_OK_STATUS(client->SetAlias("best", "chat", Soon()));
@@ -147,8 +146,8 @@ TEST_P(RegistryRpcTest, CallsAndErrorsCrossTheWire) {
   ASSERT_OK_STATUS(experts);
   ASSERT_EQ(experts->size(), 1u);
   EXPECT_EQ((*experts)[0], *added);
-  const auto gone = TimeUntil(
-      [&] { return !client->snapshot()->experts.contains("coder"); });
+  const auto gone =
+      TimeUntil([&] { return !client->snapshot()->experts.contains("coder"); });
   EXPECT_TRUE(gone.has_value());
 }
 
@@ -164,8 +163,8 @@ TEST_P(RegistryRpcTest, ModelsAreImportedAndRemoved) {
   EXPECT_STATUS(client->ImportModel("bad", "other", nullptr, Soon()),
                 kInvalidArgument, "offset 4");
   ASSERT_EQ(client->ListModels(Soon())->size(), 2u);
-  ASSERT_OK_STATUS(client->RegisterExpert(
-      OnModel("chat", "big", {"general"}), "", Soon()));
+  ASSERT_OK_STATUS(
+      client->RegisterExpert(OnModel("chat", "big", {"general"}), "", Soon()));
   EXPECT_STATUS(client->RemoveModel("big", Soon()), kFailedPrecondition,
                 "chat");
   EXPECT_TRUE(models_.removed.empty());
@@ -246,8 +245,7 @@ TEST_P(RegistryRpcTest, ALargeRegistryArrivesWhole) {
   const auto stub = v1::Registry::NewStub(Channel());
   grpc::ClientContext context;
   v1::ListExpertsResponse response;
-  ASSERT_TRUE(
-      stub->ListExperts(&context, v1::ListRequest(), &response).ok());
+  ASSERT_TRUE(stub->ListExperts(&context, v1::ListRequest(), &response).ok());
   EXPECT_EQ(response.experts_size(), 24);
 }
 
@@ -316,10 +314,10 @@ TEST_P(RegistryRpcTest, AWatcherOfAForgottenRevisionIsTold) {
 TEST_P(RegistryRpcTest, TheMirrorSurvivesARestart) {
   if (!GetParam()) GTEST_SKIP() << "an in-process channel ends with its server";
   const auto client = Client();
-  ASSERT_OK_STATUS(client->RegisterExpert(
-      OnModel("chat", "small", {"general"}), "", Soon()));
-  ASSERT_OK_STATUS(client->RegisterExpert(
-      OnModel("old", "small", {"code"}), "", Soon()));
+  ASSERT_OK_STATUS(client->RegisterExpert(OnModel("chat", "small", {"general"}),
+                                          "", Soon()));
+  ASSERT_OK_STATUS(
+      client->RegisterExpert(OnModel("old", "small", {"code"}), "", Soon()));
   ASSERT_TRUE(TimeUntil([&] {
                 return client->snapshot()->experts.size() == 2;
               }).has_value());
@@ -352,9 +350,8 @@ TEST_P(RegistryRpcTest, WatchersDoNotHoldUpAShutdown) {
 
 TEST(RegistryClientTest, NobodyThereIsADeadline) {
   const auto client = RegistryClient::Create(rpc::Connect("127.0.0.1:1"));
-  EXPECT_STATUS(
-      client->WaitUntilReady(absl::Now() + absl::Milliseconds(300)),
-      kDeadlineExceeded, "did not answer");
+  EXPECT_STATUS(client->WaitUntilReady(absl::Now() + absl::Milliseconds(300)),
+                kDeadlineExceeded, "did not answer");
   EXPECT_EQ(client->snapshot()->revision, 0u);
 }
 

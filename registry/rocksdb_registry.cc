@@ -155,9 +155,10 @@ class RocksDbRegistry final : public Registry {
                                           std::string_view address,
                                           std::vector<std::string> models,
                                           absl::Duration lease) override;
-  absl::StatusOr<WorkerRecord> HeartbeatWorker(
-      std::string_view name, uint64_t epoch, std::vector<std::string> models,
-      absl::Duration lease) override;
+  absl::StatusOr<WorkerRecord> HeartbeatWorker(std::string_view name,
+                                               uint64_t epoch,
+                                               std::vector<std::string> models,
+                                               absl::Duration lease) override;
   absl::Status LeaveWorker(std::string_view name, uint64_t epoch) override;
   void ExpireLeases() override;
 
@@ -215,8 +216,7 @@ std::unique_ptr<WatchHandle> RocksDbRegistry::Watch(Watcher watcher) {
 }
 
 absl::Status RocksDbRegistry::LoadOne(std::string_view key,
-                                      std::string_view value,
-                                      Snapshot& state) {
+                                      std::string_view value, Snapshot& state) {
   const std::string bytes(value);
   if (key == kFormatKey) {
     if (value == kFormat) return absl::OkStatus();
@@ -256,9 +256,8 @@ absl::Status RocksDbRegistry::LoadOne(std::string_view key,
     case kWorkerPrefix: {
       v1::Worker message;
       if (!message.ParseFromString(bytes)) return damaged;
-      const absl::Duration lease =
-          std::clamp(absl::Milliseconds(message.lease_ms()), kMinLease,
-                     kMaxLease);
+      const absl::Duration lease = std::clamp(
+          absl::Milliseconds(message.lease_ms()), kMinLease, kMaxLease);
       state.workers[name] = Renew(FromProto(message, 0), lease);
       return absl::OkStatus();
     }
@@ -277,16 +276,16 @@ absl::Status RocksDbRegistry::Load() {
   std::lock_guard lock(write_mutex_);
   Snapshot state;
   bool empty = true;
-  RETURN_IF_ERROR(map_->ForEach([&](std::string_view key,
-                                    std::string_view value) {
-    empty = false;
-    return LoadOne(key, value, state);
-  }));
+  RETURN_IF_ERROR(
+      map_->ForEach([&](std::string_view key, std::string_view value) {
+        empty = false;
+        return LoadOne(key, value, state);
+      }));
   // An empty registry is written to as well: a directory that cannot be
   // written is found out now and not at the first registration.
   if (empty) {
-    RETURN_IF_ERROR(map_->Apply(
-        {{std::string(kFormatKey), std::string(kFormat)}}));
+    RETURN_IF_ERROR(
+        map_->Apply({{std::string(kFormatKey), std::string(kFormat)}}));
   }
   std::atomic_store(&snapshot_,
                     std::make_shared<const Snapshot>(std::move(state)));
@@ -296,8 +295,8 @@ absl::Status RocksDbRegistry::Load() {
 absl::Status RocksDbRegistry::Commit(Transaction transaction,
                                      const CallId& call, std::string answer) {
   std::vector<DurableMap::Write>& writes = transaction.writes;
-  writes.push_back({std::string(kRevisionKey),
-                    std::to_string(transaction.next.revision)});
+  writes.push_back(
+      {std::string(kRevisionKey), std::to_string(transaction.next.revision)});
   const uint64_t sequence = calls_.next_sequence();
   RememberedCall remembered{call, std::move(answer)};
   if (!call.key.empty()) {
@@ -346,17 +345,16 @@ absl::StatusOr<ExpertSpec> RocksDbRegistry::RegisterExpert(
 absl::StatusOr<ExpertSpec> RocksDbRegistry::DrainExpert(
     std::string_view name, uint64_t expected_version, std::string_view key) {
   RETURN_IF_ERROR(CheckIdempotencyKey(key));
-  const CallId call = MakeCallId(
-      key, "DrainExpert", fmt::format("{}\n{}", expected_version, name));
+  const CallId call = MakeCallId(key, "DrainExpert",
+                                 fmt::format("{}\n{}", expected_version, name));
 
   std::lock_guard lock(write_mutex_);
   const auto state = snapshot();
   ASSIGN_OR_RETURN(const auto before, calls_.Find(call));
   if (before.has_value()) {
     const auto found = state->experts.find(std::string(name));
-    return DecodeAnswer(*before, found == state->experts.end()
-                                     ? nullptr
-                                     : found->second.get());
+    return DecodeAnswer(
+        *before, found == state->experts.end() ? nullptr : found->second.get());
   }
   ASSIGN_OR_RETURN(const auto current, FindExpert(*state, name));
   RETURN_IF_ERROR(CheckVersion(*current, expected_version));
@@ -372,8 +370,7 @@ absl::StatusOr<ExpertSpec> RocksDbRegistry::DrainExpert(
 }
 
 template <typename Mutate>
-absl::Status RocksDbRegistry::Simple(const CallId& call,
-                                     const Mutate& mutate) {
+absl::Status RocksDbRegistry::Simple(const CallId& call, const Mutate& mutate) {
   RETURN_IF_ERROR(CheckIdempotencyKey(call.key));
   std::lock_guard lock(write_mutex_);
   ASSIGN_OR_RETURN(const auto before, calls_.Find(call));
@@ -388,8 +385,8 @@ absl::Status RocksDbRegistry::Simple(const CallId& call,
 absl::Status RocksDbRegistry::RemoveExpert(std::string_view name,
                                            uint64_t expected_version,
                                            std::string_view key) {
-  const CallId call = MakeCallId(
-      key, "RemoveExpert", fmt::format("{}\n{}", expected_version, name));
+  const CallId call = MakeCallId(key, "RemoveExpert",
+                                 fmt::format("{}\n{}", expected_version, name));
   return Simple(call, [&](const Snapshot& state, Transaction& transaction) {
     ASSIGN_OR_RETURN(const auto current, FindExpert(state, name));
     RETURN_IF_ERROR(CheckVersion(*current, expected_version));
@@ -444,10 +441,8 @@ absl::Status RocksDbRegistry::RemoveAlias(std::string_view alias,
 }
 
 // Gives `worker` a lease from now on.
-WorkerRecord RocksDbRegistry::Renew(WorkerRecord worker,
-                                    absl::Duration lease) {
-  worker.lease_expires_unix_ms =
-      NowMs() + absl::ToInt64Milliseconds(lease);
+WorkerRecord RocksDbRegistry::Renew(WorkerRecord worker, absl::Duration lease) {
+  worker.lease_expires_unix_ms = NowMs() + absl::ToInt64Milliseconds(lease);
   lease_ends_nanos_[worker.name] =
       clock_->MonotonicNanos() + absl::ToInt64Nanoseconds(lease);
   return worker;

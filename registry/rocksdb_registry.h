@@ -20,7 +20,7 @@
 namespace conclave::registry {
 
 struct RocksDbRegistryOptions {
-  std::string path;  // a directory of its own; made when absent
+  std::string path;               // a directory of its own; made when absent
   Clock* clock = &Clock::Real();  // borrowed
   size_t max_idempotency_keys = 10'000;  // the newest are remembered
 };

@@ -138,8 +138,7 @@ TEST(RocksDbRegistryTest, DamageIsReportedNotServed) {
     ASSERT_OK_STATUS(registry->RegisterExpert(spec, ""));
   }
   int flipped = 0;
-  for (const auto& entry :
-       std::filesystem::directory_iterator(dir / "r")) {
+  for (const auto& entry : std::filesystem::directory_iterator(dir / "r")) {
     if (entry.path().extension() != ".log" || entry.file_size() < 50'000) {
       continue;
     }
@@ -160,8 +159,7 @@ extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
 
 // In the child: registers experts for ever, and says each name once it is
 // acknowledged.
-[[noreturn]] void RegisterForEver(const std::string& path, int out,
-                                  int round) {
+[[noreturn]] void RegisterForEver(const std::string& path, int out, int round) {
   auto registry = OpenAt(path);
   if (!registry.ok()) _exit(2);
   ExpertSpec spec;
@@ -212,8 +210,7 @@ TEST(RocksDbRegistryTest, NothingAcknowledgedIsLostByKill9) {
       ASSERT_GT(n, 0) << "the child left by itself";
       said.append(buffer, static_cast<size_t>(n));
     }
-    std::this_thread::sleep_for(
-        std::chrono::microseconds(random() % 60'000));
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 60'000));
     ASSERT_EQ(kill(child, SIGKILL), 0);
     int status = 0;
     ASSERT_EQ(waitpid(child, &status, 0), child);
@@ -237,10 +234,10 @@ TEST(RocksDbRegistryTest, NothingAcknowledgedIsLostByKill9) {
           << name << " after kill " << round;
     }
   }
-  EXPECT_GE(acknowledged, kills / 2) << "killed before there was anything to lose";
+  EXPECT_GE(acknowledged, kills / 2)
+      << "killed before there was anything to lose";
   RecordProperty("acknowledged", acknowledged);
-  printf("%d kills, %d acknowledged changes, none lost\n", kills,
-         acknowledged);
+  printf("%d kills, %d acknowledged changes, none lost\n", kills, acknowledged);
 }
 
 }  // namespace

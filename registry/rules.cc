@@ -28,9 +28,8 @@ absl::Status CheckEndpoint(const Endpoint& endpoint) {
   } else {
     rest = "";
   }
-  const bool plain = std::all_of(url.begin(), url.end(), [](char c) {
-    return c > ' ' && c <= '~';
-  });
+  const bool plain = std::all_of(url.begin(), url.end(),
+                                 [](char c) { return c > ' ' && c <= '~'; });
   if (rest.empty() || rest[0] == '/' || rest[0] == ':' || !plain ||
       url.size() > kMaxUrlBytes) {
     return InvalidArgument(
@@ -68,8 +67,7 @@ absl::Status CheckEndpoint(const Endpoint& endpoint) {
 
 absl::Status CheckSource(const ExpertSpec& spec) {
   const int sources = int{!spec.model.empty()} +
-                      int{!spec.endpoint.url.empty()} +
-                      int{!spec.base.empty()};
+                      int{!spec.endpoint.url.empty()} + int{!spec.base.empty()};
   if (sources != 1) {
     return InvalidArgument(
         "expert \"{}\" has {} of model, endpoint and base; give exactly one",
@@ -247,8 +245,7 @@ absl::Status CheckRegister(const Snapshot& state, const ExpertSpec& spec) {
     return NotFound(
         "worker \"{}\" has not joined; start it: conclave worker --join "
         "HOST:PORT --name {}, or leave the worker out.{}",
-        spec.worker, spec.worker,
-        DidYouMean(spec.worker, Keys(state.workers)));
+        spec.worker, spec.worker, DidYouMean(spec.worker, Keys(state.workers)));
   }
   return absl::OkStatus();
 }
@@ -331,8 +328,7 @@ absl::Status CheckModel(const Snapshot& state, const ModelRecord& model) {
     return InvalidArgument("model \"{}\" has no version or a negative size",
                            model.name);
   }
-  if (!state.models.contains(model.name) &&
-      state.models.size() >= kMaxModels) {
+  if (!state.models.contains(model.name) && state.models.size() >= kMaxModels) {
     return ResourceExhausted(
         "{} models are registered, which is the limit; remove one first",
         state.models.size());
@@ -383,8 +379,8 @@ absl::Status CheckWorker(std::string_view name, std::string_view address,
                          const std::vector<std::string>& models,
                          absl::Duration lease) {
   RETURN_IF_ERROR(CheckName("worker", name));
-  const bool plain = std::all_of(
-      address.begin(), address.end(), [](char c) { return c > ' ' && c <= '~'; });
+  const bool plain = std::all_of(address.begin(), address.end(),
+                                 [](char c) { return c > ' ' && c <= '~'; });
   if (!plain || address.size() > kMaxAddressBytes) {
     return InvalidArgument("worker \"{}\": address \"{}\" is not HOST:PORT",
                            name, Shown(address));

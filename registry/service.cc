@@ -71,16 +71,15 @@ v1::Change ToProto(const QueuedChange& change) {
       if (removed) {
         message.set_removed_expert(change.name);
       } else {
-        *message.mutable_expert() = ToProto(
-            *std::get<std::shared_ptr<const ExpertSpec>>(change.value));
+        *message.mutable_expert() =
+            ToProto(*std::get<std::shared_ptr<const ExpertSpec>>(change.value));
       }
       break;
     case ChangeEvent::Kind::kModel:
       if (removed) {
         message.set_removed_model(change.name);
       } else {
-        *message.mutable_model() =
-            ToProto(std::get<ModelRecord>(change.value));
+        *message.mutable_model() = ToProto(std::get<ModelRecord>(change.value));
       }
       break;
     case ChangeEvent::Kind::kAlias:
@@ -146,9 +145,7 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::Change> {
     // and what the state already holds is passed over by revision.
     handle_ = registry->Watch(
         [this](const ChangeEvent& event,
-               std::shared_ptr<const Snapshot> state) {
-          Add(event, *state);
-        });
+               std::shared_ptr<const Snapshot> state) { Add(event, *state); });
     const auto state = registry->snapshot();
     std::lock_guard lock(mutex_);
     started_ = true;
@@ -323,9 +320,9 @@ class RegistryService final : public Base, public rpc::StopsStreams {
   grpc::Status RemoveExpert(grpc::ServerContext*,
                             const v1::ExpertRequest* request,
                             v1::RemoveResponse*) override {
-    return ToGrpc(
-        registry_->RemoveExpert(request->name(), request->expected_version(),
-                                request->idempotency_key()));
+    return ToGrpc(registry_->RemoveExpert(request->name(),
+                                          request->expected_version(),
+                                          request->idempotency_key()));
   }
   grpc::Status GetExpert(grpc::ServerContext*, const v1::GetRequest* request,
                          v1::Expert* response) override {
@@ -359,8 +356,7 @@ class RegistryService final : public Base, public rpc::StopsStreams {
   }
   grpc::Status GetModel(grpc::ServerContext*, const v1::GetRequest* request,
                         v1::Model* response) override {
-    return Answer(FindModel(*registry_->snapshot(), request->name()),
-                  response);
+    return Answer(FindModel(*registry_->snapshot(), request->name()), response);
   }
   grpc::Status RemoveModel(grpc::ServerContext*,
                            const v1::ModelRequest* request,
@@ -379,15 +375,14 @@ class RegistryService final : public Base, public rpc::StopsStreams {
   grpc::Status RemoveAlias(grpc::ServerContext*,
                            const v1::ModelRequest* request,
                            v1::RemoveResponse*) override {
-    return ToGrpc(registry_->RemoveAlias(request->name(),
-                                         request->idempotency_key()));
+    return ToGrpc(
+        registry_->RemoveAlias(request->name(), request->idempotency_key()));
   }
 
   grpc::ServerWriteReactor<v1::Change>* Watch(
       grpc::CallbackServerContext*, const v1::WatchRequest* request) override {
-    auto* stream =
-        new WatchStream(registry_, request->after_revision(),
-                        options_.max_watch_backlog, &watches_);
+    auto* stream = new WatchStream(registry_, request->after_revision(),
+                                   options_.max_watch_backlog, &watches_);
     watches_.Add(stream);
     return stream;
   }
@@ -480,8 +475,8 @@ grpc::Status RegistryService::RemoveModel(grpc::ServerContext*,
                                           const v1::ModelRequest* request,
                                           v1::RemoveResponse*) {
   const auto model = FindModel(*registry_->snapshot(), request->name());
-  absl::Status removed = registry_->RemoveModel(request->name(),
-                                                request->idempotency_key());
+  absl::Status removed =
+      registry_->RemoveModel(request->name(), request->idempotency_key());
   if (removed.ok() && model.ok() && models_ != nullptr) {
     removed = models_->Remove(request->name());
     // The store still has it: so does the registry.

@@ -137,11 +137,10 @@ class GrpcRouterClient final : public RouterClient {
   }
   absl::StatusOr<v1::EmbedResponse> Embed(const v1::EmbedRequest& request,
                                           absl::Time deadline) override {
-    return Call<v1::EmbedResponse>(&v1::Router::Stub::Embed, request,
-                                   deadline);
+    return Call<v1::EmbedResponse>(&v1::Router::Stub::Embed, request, deadline);
   }
-  absl::StatusOr<v1::ExplainResponse> Explain(
-      const v1::ExplainRequest& request, absl::Time deadline) override {
+  absl::StatusOr<v1::ExplainResponse> Explain(const v1::ExplainRequest& request,
+                                              absl::Time deadline) override {
     return Call<v1::ExplainResponse>(&v1::Router::Stub::Explain, request,
                                      deadline);
   }

@@ -254,8 +254,7 @@ absl::StatusOr<v1::ExplainResponse> RouterCore::Explain(
 absl::Status RouterCore::Feedback(const v1::FeedbackRequest& request) {
   RETURN_IF_ERROR(CheckRequestId(request.request_id()));
   return dependencies_.journal->AddFeedback(request.request_id(),
-                                            request.score(),
-                                            request.comment());
+                                            request.score(), request.comment());
 }
 
 void RouterCore::KeepHouse() {
@@ -286,8 +285,8 @@ void RouterCore::RemoveIdle(const Snapshot& snapshot) {
   for (const auto& [name, expert] : snapshot.experts) {
     if (expert->state != ExpertState::kDraining) continue;
     const auto known = draining_since_.find(name);
-    draining[name] = known == draining_since_.end() ? snapshot.revision
-                                                    : known->second;
+    draining[name] =
+        known == draining_since_.end() ? snapshot.revision : known->second;
   }
   draining_since_ = draining;
   {

@@ -63,7 +63,8 @@ struct RouterCoreOptions {
 
 class RouterCore {
  public:
-  RouterCore(RouterCoreDependencies dependencies, RouterCoreOptions options = {});
+  RouterCore(RouterCoreDependencies dependencies,
+             RouterCoreOptions options = {});
   ~RouterCore();
   RouterCore(const RouterCore&) = delete;
   RouterCore& operator=(const RouterCore&) = delete;

@@ -26,9 +26,10 @@ absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
 }
 
 absl::Status TooBusy() {
-  return ResourceExhausted("the router has {} calls waiting already; try "
-                           "again in a moment",
-                           kMaxWaitingCalls);
+  return ResourceExhausted(
+      "the router has {} calls waiting already; try "
+      "again in a moment",
+      kMaxWaitingCalls);
 }
 
 // One stream. gRPC deletes it (OnDone) after Finish, and Finish comes only
@@ -141,9 +142,9 @@ class GenerateStream final
 
 RouterService::RouterService(RouterCore* core)
     : core_(core),
-      deciding_(std::max(2, static_cast<int>(
-                                std::thread::hardware_concurrency())),
-                kMaxWaitingCalls),
+      deciding_(
+          std::max(2, static_cast<int>(std::thread::hardware_concurrency())),
+          kMaxWaitingCalls),
       waiting_(8, kMaxWaitingCalls) {}
 
 grpc::ServerUnaryReactor* RouterService::RunOn(
@@ -170,8 +171,8 @@ grpc::ServerUnaryReactor* RouterService::Route(
 grpc::ServerWriteReactor<v1::GenerateEvent>* RouterService::Generate(
     grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
   auto* const stream = new GenerateStream;
-  const bool posted = deciding_.Post(
-      [this, stream, request, deadline = DeadlineOf(*context)] {
+  const bool posted =
+      deciding_.Post([this, stream, request, deadline = DeadlineOf(*context)] {
         stream->Start(*core_, *request, deadline);
       });
   if (!posted) stream->Refuse(TooBusy());

@@ -249,8 +249,8 @@ TEST_F(RouterServiceTest, AFailureAfterTheFirstTokenEndsTheStream) {
 TEST_F(RouterServiceTest, CancelReachesTheTargetAtOnce) {
   resolver_.Add("chat", {.words = {"x"}, .hang = true});
   Result result;
-  auto call = client_->Generate(Text("hello", "c1"), Soon(),
-                                result.callbacks());
+  auto call =
+      client_->Generate(Text("hello", "c1"), Soon(), result.callbacks());
   ASSERT_TRUE(result.first_event.Wait());
   EXPECT_EQ(core_->InFlightCounts()["chat"], 1);
   const absl::Time start = absl::Now();
@@ -351,8 +351,8 @@ TEST_F(RouterServiceTest, ManyAtOnceWithCancels) {
   std::vector<std::unique_ptr<StreamCall>> calls;
   for (int i = 0; i < 60; ++i) {
     results.push_back(std::make_unique<Result>());
-    calls.push_back(client_->Generate(Text("hello"), Soon(),
-                                      results.back()->callbacks()));
+    calls.push_back(
+        client_->Generate(Text("hello"), Soon(), results.back()->callbacks()));
     if (i % 3 == 0) calls.back()->Cancel();
     if (i % 7 == 0) calls.back().reset();
   }

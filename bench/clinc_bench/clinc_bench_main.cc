@@ -1,5 +1,5 @@
-// conclave_bench_clinc [DATA_FOLDER [VECTORS]]: accuracy, calibration, out-of-scope
-// recall and latency of the classifier on CLINC150.
+// conclave_bench_clinc [DATA_FOLDER [VECTORS]]: accuracy, calibration,
+// out-of-scope recall and latency of the classifier on CLINC150.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -30,9 +30,9 @@ std::shared_ptr<const Classifier> Train(
   std::vector<router::LabelledText> samples;
   std::map<std::string, const ClincRow*> row_of;
   for (const ClincRow* row : rows) {
-    samples.push_back({.text = row->text,
-                       .category = labels == Labels::kIntent ? row->intent
-                                                             : row->domain});
+    samples.push_back(
+        {.text = row->text,
+         .category = labels == Labels::kIntent ? row->intent : row->domain});
     row_of[row->text] = row;
   }
   auto set = std::make_shared<const router::TrainingSet>(
@@ -67,8 +67,7 @@ void PrintAll(const std::string& name, const Classifier& classifier,
   Print(name + ", fast tier", Evaluate(classifier, clinc, labels, Use::kFast));
   if (!classifier.has_encoder()) return;
   Print(name + ", both tiers", Evaluate(classifier, clinc, labels, Use::kBoth));
-  Print(name + ", cascade",
-        Evaluate(classifier, clinc, labels, Use::kCascade));
+  Print(name + ", cascade", Evaluate(classifier, clinc, labels, Use::kCascade));
 }
 
 // `count` samples of every domain, drawn without replacement.
@@ -93,23 +92,25 @@ void FewShotRun(const Clinc& clinc, size_t count) {
   double fast = 0, both = 0;
   std::shared_ptr<const Classifier> classifier;
   for (uint64_t seed = 0; seed < kSeeds; ++seed) {
-    classifier = Train(fmt::format("10 domains x {}, seed {}", count, seed),
-                       FewShot(clinc, count, seed), Labels::kDomain,
-                       clinc.has_vectors);
+    classifier =
+        Train(fmt::format("10 domains x {}, seed {}", count, seed),
+              FewShot(clinc, count, seed), Labels::kDomain, clinc.has_vectors);
     fast += Evaluate(*classifier, clinc, Labels::kDomain, Use::kFast).accuracy;
     if (clinc.has_vectors) {
       both +=
           Evaluate(*classifier, clinc, Labels::kDomain, Use::kBoth).accuracy;
     }
   }
-  fmt::print("10 domains x {}, mean of {} draws: fast {:.2f} %, both {:.2f} %\n",
-             count, kSeeds, 100 * fast / kSeeds, 100 * both / kSeeds);
-  PrintAll(fmt::format("10 domains x {}, last draw", count), *classifier,
-           clinc, Labels::kDomain);
+  fmt::print(
+      "10 domains x {}, mean of {} draws: fast {:.2f} %, both {:.2f} %\n",
+      count, kSeeds, 100 * fast / kSeeds, 100 * both / kSeeds);
+  PrintAll(fmt::format("10 domains x {}, last draw", count), *classifier, clinc,
+           Labels::kDomain);
 }
 
 // A prompt of about `tokens` tokens (4 bytes each), made of queries.
-std::string LongText(const Clinc& clinc, size_t tokens, std::mt19937_64* random) {
+std::string LongText(const Clinc& clinc, size_t tokens,
+                     std::mt19937_64* random) {
   std::string text;
   while (text.size() < 4 * tokens) {
     text += clinc.val[(*random)() % clinc.val.size()].text + ". ";
@@ -131,9 +132,10 @@ void Latency(const Classifier& classifier, const Clinc& clinc, size_t tokens,
     if (reading.posterior.empty()) fmt::print("no posterior\n");
   }
   std::sort(micros.begin(), micros.end());
-  fmt::print("fast tier, {} categories, {:>5} tokens: p50 {:.0f} us, p99 {:.0f} us\n",
-             classifier.categories().size(), tokens, micros[rounds / 2],
-             micros[rounds * 99 / 100]);
+  fmt::print(
+      "fast tier, {} categories, {:>5} tokens: p50 {:.0f} us, p99 {:.0f} us\n",
+      classifier.categories().size(), tokens, micros[rounds / 2],
+      micros[rounds * 99 / 100]);
 }
 
 int Main(int argc, char** argv) {
@@ -149,8 +151,10 @@ int Main(int argc, char** argv) {
     return clinc.status().code() == absl::StatusCode::kNotFound ? 0 : 1;
   }
   if (!clinc->has_vectors) {
-    fmt::print("SKIPPED: the encoder tier; no vectors at {} (see "
-               "bench/clinc_bench/make_vectors.py)\n", vectors);
+    fmt::print(
+        "SKIPPED: the encoder tier; no vectors at {} (see "
+        "bench/clinc_bench/make_vectors.py)\n",
+        vectors);
   }
   HotAdd(*clinc, false, 20);
   HotAdd(*clinc, true, 20);

@@ -40,9 +40,9 @@ double Recall(const router::Classifier& classifier, const Clinc& clinc) {
     if (classifier.has_encoder()) {
       reading = classifier.ReadBoth(reading, row.vector);
     }
-    const auto top = std::max_element(reading.posterior.begin(),
-                                      reading.posterior.end()) -
-                     reading.posterior.begin();
+    const auto top =
+        std::max_element(reading.posterior.begin(), reading.posterior.end()) -
+        reading.posterior.begin();
     right += classifier.categories()[top] == kNewIntent;
     all += 1;
   }
@@ -67,15 +67,13 @@ void HotAdd(const Clinc& clinc, bool all_intents, size_t per_intent) {
   for (const ClincRow& row : clinc.train) row_of[row.text] = &row;
   router::EmbedFn embed;
   if (clinc.has_vectors) {
-    embed = [&](std::string_view text)
-        -> absl::StatusOr<std::vector<float>> {
+    embed = [&](std::string_view text) -> absl::StatusOr<std::vector<float>> {
       return row_of.at(text)->vector;
     };
   }
   router::LiveClassifier live(embed);
   const std::set<std::string> intents = IntentsOf(clinc, all_intents);
-  std::vector<router::LabelledText> samples =
-      Take(clinc, intents, per_intent);
+  std::vector<router::LabelledText> samples = Take(clinc, intents, per_intent);
   const auto update = [&] {
     live.Update([&samples] {
       return std::make_shared<const router::TrainingSet>(
@@ -95,12 +93,12 @@ void HotAdd(const Clinc& clinc, bool all_intents, size_t per_intent) {
   const auto first = live.current();
   live.WaitForAll(absl::Minutes(2));
   const double all = double(Clock::Real().MonotonicNanos() - start) * 1e-6;
-  fmt::print("hot add of {} samples to {} ({} categories): served after {:.0f} ms{} "
-             "(recall {:.0f} %), all tiers after {:.0f} ms (recall {:.0f} %)\n",
-             kNewSamples, before, intents.size(), fast,
-             first->provisional() ? " provisionally" : "",
-             100 * Recall(*first, clinc), all,
-             100 * Recall(*live.current(), clinc));
+  fmt::print(
+      "hot add of {} samples to {} ({} categories): served after {:.0f} ms{} "
+      "(recall {:.0f} %), all tiers after {:.0f} ms (recall {:.0f} %)\n",
+      kNewSamples, before, intents.size(), fast,
+      first->provisional() ? " provisionally" : "", 100 * Recall(*first, clinc),
+      all, 100 * Recall(*live.current(), clinc));
   std::fflush(stdout);
 }
 

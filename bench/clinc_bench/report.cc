@@ -47,9 +47,9 @@ Score Evaluate(const Classifier& classifier, const Clinc& clinc, Labels labels,
   std::vector<double> novel_in, novel_out;
   for (const ClincRow& row : clinc.val) {
     const Reading reading = Read(classifier, row, use);
-    const auto top = std::max_element(reading.posterior.begin(),
-                                      reading.posterior.end()) -
-                     reading.posterior.begin();
+    const auto top =
+        std::max_element(reading.posterior.begin(), reading.posterior.end()) -
+        reading.posterior.begin();
     const bool right = classifier.categories()[top] ==
                        (labels == Labels::kIntent ? row.intent : row.domain);
     const double confidence =
@@ -62,8 +62,8 @@ Score Evaluate(const Classifier& classifier, const Clinc& clinc, Labels labels,
   }
   for (const ClincRow& row : clinc.out_of_scope) {
     const Reading reading = Read(classifier, row, use);
-    const double top = *std::max_element(reading.posterior.begin(),
-                                         reading.posterior.end());
+    const double top =
+        *std::max_element(reading.posterior.begin(), reading.posterior.end());
     score.out_of_scope_recall +=
         top * (1 - reading.out_of_scope) <= reading.out_of_scope;
     novel_out.push_back(reading.novelty);

@@ -16,7 +16,7 @@ enum class Labels { kIntent, kDomain };
 enum class Use { kFast, kBoth, kCascade };
 
 struct Score {
-  double accuracy = 0;           // in scope, best category, no rejection
+  double accuracy = 0;            // in scope, best category, no rejection
   double accuracy_rejecting = 0;  // out-of-scope verdicts count as wrong
   double calibration_error = 0;
   double out_of_scope_recall = 0;

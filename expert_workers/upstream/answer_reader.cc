@@ -156,8 +156,7 @@ absl::Status ErrorFromHttp(int http_status, std::string_view body) {
     case 400:
     case 413:
     case 422:
-      return InvalidArgument("it refuses the request ({}){}", http_status,
-                             why);
+      return InvalidArgument("it refuses the request ({}){}", http_status, why);
     case 401:
     case 403:
       return Unavailable("it refuses our API key ({}){}", http_status, why);
@@ -180,9 +179,8 @@ absl::Status ErrorFromHttp(int http_status, std::string_view body) {
 AnswerReader::AnswerReader(const v1::WorkerGenerateRequest& request, Sink sink)
     : sink_(std::move(sink)),
       is_chat_(request.has_chat()),
-      finished_(static_cast<size_t>(
-          std::clamp(request.sampling().has_n() ? request.sampling().n() : 1,
-                     1, 8))) {
+      finished_(static_cast<size_t>(std::clamp(
+          request.sampling().has_n() ? request.sampling().n() : 1, 1, 8))) {
   if (request.sampling().echo()) echo_text_ = request.text();
   usage_.mutable_usage();
 }
@@ -202,9 +200,8 @@ absl::Status AnswerReader::Take(std::string_view data) {
   if (const auto error = chunk->find("error");
       error != chunk->end() && !error->is_null()) {
     const int64_t code = Count(*error, "code");
-    return ErrorFromHttp(code >= 400 && code < 600 ? static_cast<int>(code)
-                                                   : 500,
-                         data);
+    return ErrorFromHttp(
+        code >= 400 && code < 600 ? static_cast<int>(code) : 500, data);
   }
   const Json* choices = Find(*chunk, "choices", Json::value_t::array);
   if (choices == nullptr) {
@@ -237,8 +234,7 @@ absl::Status AnswerReader::TakeChoices(const void* choices) {
     if (!choice.is_object()) return Unavailable("a choice is no object");
     const int64_t index = Count(choice, "index");
     if (static_cast<size_t>(index) >= finished_.size()) {
-      return Unavailable("it answers index {} of {}", index,
-                         finished_.size());
+      return Unavailable("it answers index {} of {}", index, finished_.size());
     }
     const size_t slot = static_cast<size_t>(index);
     v1::GenerateEvent event;
@@ -248,8 +244,7 @@ absl::Status AnswerReader::TakeChoices(const void* choices) {
     if (is_chat_) {
       if (const Json* message = Find(choice, "delta", Json::value_t::object)) {
         delta->set_text(Text(*message, "content"));
-        const Json* calls =
-            Find(*message, "tool_calls", Json::value_t::array);
+        const Json* calls = Find(*message, "tool_calls", Json::value_t::array);
         if (calls != nullptr && !calls->empty()) {
           delta->set_tool_calls_json(calls->dump());
         }
@@ -266,8 +261,7 @@ absl::Status AnswerReader::TakeChoices(const void* choices) {
       return Unavailable("it goes on after its finish_reason");
     }
     if (has_content) sink_(event);
-    const Json* reason =
-        Find(choice, "finish_reason", Json::value_t::string);
+    const Json* reason = Find(choice, "finish_reason", Json::value_t::string);
     if (reason != nullptr && !finished_[slot]) {
       finished_[slot] = true;
       v1::GenerateEvent end;
@@ -299,8 +293,7 @@ absl::Status AnswerReader::Finish() {
 absl::StatusOr<v1::EmbedResponse> ReadEmbeddings(std::string_view body,
                                                  int num_inputs) {
   const std::optional<Json> json = ParseObject(body);
-  const Json* data =
-      json ? Find(*json, "data", Json::value_t::array) : nullptr;
+  const Json* data = json ? Find(*json, "data", Json::value_t::array) : nullptr;
   if (data == nullptr) return Unavailable("its answer holds no embeddings");
   if (data->size() != static_cast<size_t>(num_inputs)) {
     return Unavailable("it sends {} embeddings for {} inputs", data->size(),
@@ -329,7 +322,8 @@ absl::StatusOr<v1::EmbedResponse> ReadEmbeddings(std::string_view body,
     }
     auto* out = response.mutable_embeddings(static_cast<int>(index));
     for (const Json& value : *values) {
-      if (!value.is_number()) return Unavailable("embedding {} is no numbers", i);
+      if (!value.is_number())
+        return Unavailable("embedding {} is no numbers", i);
       out->add_values(static_cast<float>(value.get<double>()));
     }
   }

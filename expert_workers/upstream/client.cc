@@ -48,9 +48,8 @@ struct Answer {
       : host(std::move(endpoint_host)),
         callbacks(std::move(c)),
         reader(request, callbacks.on_event),
-        parser(max_event_bytes, [this](std::string_view data) {
-          return reader.Take(data);
-        }) {}
+        parser(max_event_bytes,
+               [this](std::string_view data) { return reader.Take(data); }) {}
 
   void Done(absl::Status status) {
     if (status.ok()) status = Annotate(Close(), "endpoint " + host);
@@ -91,12 +90,11 @@ class HttpUpstreamClient final : public UpstreamClient {
                      std::unique_ptr<HttpEngine> engine)
       : options_(std::move(options)), engine_(std::move(engine)) {}
 
-  std::unique_ptr<StreamCall> Generate(
-      const v1::WorkerGenerateRequest& request,
-      const UpstreamEndpoint& endpoint, absl::Time deadline,
-      StreamCallbacks callbacks) override {
-    absl::StatusOr<HttpCallRequest> call =
-        Prepare(request, endpoint, deadline);
+  std::unique_ptr<StreamCall> Generate(const v1::WorkerGenerateRequest& request,
+                                       const UpstreamEndpoint& endpoint,
+                                       absl::Time deadline,
+                                       StreamCallbacks callbacks) override {
+    absl::StatusOr<HttpCallRequest> call = Prepare(request, endpoint, deadline);
     if (!call.ok()) {
       callbacks.on_done(call.status());
       return std::make_unique<NoStream>();
@@ -121,9 +119,9 @@ class HttpUpstreamClient final : public UpstreamClient {
                                           absl::Time deadline) override {
     ASSIGN_OR_RETURN(HttpRequest http,
                      MakeEmbedRequest(request, endpoint.remote_model));
-    ASSIGN_OR_RETURN(HttpCallRequest call,
-                     MakeCall(endpoint, std::move(http), "application/json",
-                              deadline));
+    ASSIGN_OR_RETURN(
+        HttpCallRequest call,
+        MakeCall(endpoint, std::move(http), "application/json", deadline));
     const std::string host = call.url.Authority();
     ASSIGN_OR_RETURN(const std::string body, Fetch(std::move(call)));
     absl::StatusOr<v1::EmbedResponse> response =

@@ -78,11 +78,9 @@ class UpstreamClientTest : public ::testing::Test {
     endpoint.remote_model = "llama-70b";
     endpoint.api_key = "sk-test";
     endpoint.insecure = insecure_;
-    const auto call = client_->Generate(request, endpoint,
-                                        absl::Now() + timeout,
-                                        collected.callbacks());
-    EXPECT_TRUE(
-        collected.done.Wait());
+    const auto call = client_->Generate(
+        request, endpoint, absl::Now() + timeout, collected.callbacks());
+    EXPECT_TRUE(collected.done.Wait());
     return collected.status;
   }
   absl::Status Run(const std::string& url) {
@@ -90,8 +88,8 @@ class UpstreamClientTest : public ::testing::Test {
     return Run(url, Chat(), collected);
   }
   absl::Status RunReply(FakeReply reply) {
-    const auto server = FakeUpstream::Start(
-        [reply](const FakeRequest&) { return reply; });
+    const auto server =
+        FakeUpstream::Start([reply](const FakeRequest&) { return reply; });
     return Run(server->url());
   }
 
@@ -107,8 +105,7 @@ TEST_F(UpstreamClientTest, StreamsAChat) {
   auto request = Chat("say hello");
   request.mutable_sampling()->set_max_tokens(5);
   request.mutable_sampling()->set_temperature(0);
-  ASSERT_TRUE(Run(server->url(), request, collected).ok())
-      << collected.status;
+  ASSERT_TRUE(Run(server->url(), request, collected).ok()) << collected.status;
   ASSERT_THAT(collected.events, SizeIs(6));
   EXPECT_EQ(collected.events[0].started().model(), "remote");
   EXPECT_EQ(collected.text(), "Hello world");
@@ -155,8 +152,7 @@ TEST_F(UpstreamClientTest, StreamsACompletionWithLogprobs) {
   request.mutable_sampling()->set_n(2);
   request.mutable_sampling()->set_logprobs(2);
   Collected collected;
-  ASSERT_TRUE(Run(server->url(), request, collected).ok())
-      << collected.status;
+  ASSERT_TRUE(Run(server->url(), request, collected).ok()) << collected.status;
   ASSERT_THAT(collected.events, SizeIs(6));
   const auto& delta = collected.events[1].delta();
   ASSERT_EQ(delta.logprobs_size(), 2);
@@ -191,13 +187,13 @@ TEST_F(UpstreamClientTest, PassesToolCallsThrough) {
   EXPECT_THAT(collected.events[1].delta().tool_calls_json(),
               HasSubstr(R"("name":"f")"));
   EXPECT_EQ(collected.events[2].finished().reason(), "tool_calls");
-  EXPECT_TRUE(nlohmann::json::parse(server->requests()[0].body)["tools"]
-                  .is_array());
+  EXPECT_TRUE(
+      nlohmann::json::parse(server->requests()[0].body)["tools"].is_array());
 }
 
 TEST_F(UpstreamClientTest, KeepsConnections) {
-  const auto server = FakeUpstream::Start(
-      [](const FakeRequest&) { return ChatReply({"x"}); });
+  const auto server =
+      FakeUpstream::Start([](const FakeRequest&) { return ChatReply({"x"}); });
   for (int i = 0; i < 5; ++i) {
     EXPECT_TRUE(Run(server->url()).ok());
     // The end of a message trails the answer by a moment.
@@ -213,8 +209,9 @@ TEST_F(UpstreamClientTest, AConnectionThatWentStaleIsReplaced) {
     // Says keep-alive, then closes.
     reply.cut = false;
     if (request.body.find("first") != std::string::npos) {
-      reply.raw = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-                  "Transfer-Encoding: chunked\r\n\r\n";
+      reply.raw =
+          "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+          "Transfer-Encoding: chunked\r\n\r\n";
       for (const std::string& chunk : reply.chunks) {
         reply.raw += fmt::format("{:x}\r\n{}\r\n", chunk.size(), chunk);
       }
@@ -226,8 +223,7 @@ TEST_F(UpstreamClientTest, AConnectionThatWentStaleIsReplaced) {
   ASSERT_TRUE(Run(server->url(), Chat("first"), first).ok()) << first.status;
   absl::SleepFor(absl::Milliseconds(50));
   Collected second;
-  EXPECT_TRUE(Run(server->url(), Chat("second"), second).ok())
-      << second.status;
+  EXPECT_TRUE(Run(server->url(), Chat("second"), second).ok()) << second.status;
   EXPECT_EQ(server->num_connections(), 2);
 }
 
@@ -282,8 +278,8 @@ TEST_F(UpstreamClientTest, NonsenseGetsACleanError) {
       Stream("deep", {SseEvent(std::string(10000, '['))}, "no JSON object"),
       Stream("bad UTF-8", {SseEvent("{\"choices\":\"\xff\"}")},
              "no JSON object"),
-      Stream("error object", {good, SseEvent(R"({"error":{"message":"boom"}})")},
-             "boom"),
+      Stream("error object",
+             {good, SseEvent(R"({"error":{"message":"boom"}})")}, "boom"),
       Stream("error text", {SseEvent(R"({"error":"boom"})")}, "boom"),
       Stream("long line", {"data: " + std::string(3 << 20, 'x')},
              "longer than"),
@@ -318,9 +314,9 @@ TEST_F(UpstreamClientTest, NonsenseGetsACleanError) {
     SCOPED_TRACE(bad.name);
     const absl::Status status = RunReply(bad.reply);
     EXPECT_EQ(status.code(), bad.code) << status;
-    EXPECT_THAT(std::string(Message(status)),
-                AllOf(HasSubstr("endpoint 127.0.0.1:"),
-                      HasSubstr(bad.message)));
+    EXPECT_THAT(
+        std::string(Message(status)),
+        AllOf(HasSubstr("endpoint 127.0.0.1:"), HasSubstr(bad.message)));
   }
 }
 
@@ -349,8 +345,8 @@ TEST_F(UpstreamClientTest, ARedirectIsNotFollowed) {
 TEST_F(UpstreamClientTest, RefusedAndUnknownHosts) {
   std::string url;
   {
-    const auto server = FakeUpstream::Start(
-        [](const FakeRequest&) { return FakeReply{}; });
+    const auto server =
+        FakeUpstream::Start([](const FakeRequest&) { return FakeReply{}; });
     url = server->url();
   }
   absl::Status status = Run(url);
@@ -429,8 +425,8 @@ TEST_F(UpstreamClientTest, PauseHoldsTheStreamBack) {
   UpstreamEndpoint endpoint;
   endpoint.url = server->url();
   Collected collected;
-  const auto call = client_->Generate(
-      Chat(), endpoint, absl::InfiniteFuture(), collected.callbacks());
+  const auto call = client_->Generate(Chat(), endpoint, absl::InfiniteFuture(),
+                                      collected.callbacks());
   ASSERT_TRUE(collected.first_event.Wait());
   call->Pause();
   absl::SleepFor(absl::Milliseconds(50));

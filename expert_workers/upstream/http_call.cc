@@ -46,8 +46,8 @@ std::string Reason(const error_code& ec) {
   }
   if (ec == http::error::header_limit) return "its header is too long";
   if (ec == http::error::body_limit) return "its answer is too long";
-  if (ec.category() == http::make_error_code(http::error::bad_method)
-                           .category()) {
+  if (ec.category() ==
+      http::make_error_code(http::error::bad_method).category()) {
     return "what it sends is not HTTP (" + ec.message() + ")";
   }
   return ec.message();
@@ -137,14 +137,13 @@ class Call final : public std::enable_shared_from_this<Call> {
                        ? DeadlineExceeded(
                              "the deadline passed before it could {}", phase)
                        : DeadlineExceeded("it took over {} s to {}",
-                                          absl::ToDoubleSeconds(limit),
-                                          phase));
+                                          absl::ToDoubleSeconds(limit), phase));
     });
   }
 
   std::string PoolKey() const {
     return fmt::format("{}{}:{}",
-                       !request_.url.tls     ? "http://"
+                       !request_.url.tls   ? "http://"
                        : request_.insecure ? "insecure://"
                                            : "https://",
                        request_.url.host, request_.url.port);
@@ -199,13 +198,12 @@ class Call final : public std::enable_shared_from_this<Call> {
     }
     if (url.tls) {
       connection_ = std::make_shared<Connection>(
-          shared_.io,
-          request_.insecure ? shared_.trusting : shared_.verifying);
+          shared_.io, request_.insecure ? shared_.trusting : shared_.verifying);
     } else {
       connection_ = std::make_shared<Connection>(shared_.io);
     }
-    auto [connect_error, peer] = co_await asio::async_connect(
-        connection_->lowest(), endpoints, kAwait);
+    auto [connect_error, peer] =
+        co_await asio::async_connect(connection_->lowest(), endpoints, kAwait);
     if (finished()) co_return;
     if (connect_error) {
       Finish(NetworkError("connect", connect_error));
@@ -224,10 +222,10 @@ class Call final : public std::enable_shared_from_this<Call> {
     }
     if (!request_.insecure) {
       X509_VERIFY_PARAM* const verify = SSL_get0_param(tls.native_handle());
-      const int set = is_address
-                          ? X509_VERIFY_PARAM_set1_ip_asc(verify, host.c_str())
-                          : X509_VERIFY_PARAM_set1_host(verify, host.c_str(),
-                                                        host.size());
+      const int set =
+          is_address
+              ? X509_VERIFY_PARAM_set1_ip_asc(verify, host.c_str())
+              : X509_VERIFY_PARAM_set1_host(verify, host.c_str(), host.size());
       if (set != 1) {
         Finish(Internal("the host name could not be set for verification"));
         co_return;
@@ -428,8 +426,7 @@ class Handle final : public HttpCall {
 class Engine final : public HttpEngine {
  public:
   explicit Engine(UpstreamOptions options)
-      : shared_(std::move(options)),
-        work_(asio::make_work_guard(shared_.io)) {}
+      : shared_(std::move(options)), work_(asio::make_work_guard(shared_.io)) {}
 
   ~Engine() override {
     shared_.io.stop();

@@ -25,8 +25,8 @@
 namespace conclave::upstream {
 
 struct HttpCallRequest {
-  Url url;             // with the full path
-  std::string body;    // JSON
+  Url url;           // with the full path
+  std::string body;  // JSON
   std::string api_key;
   bool insecure = false;
   std::string accept;  // the media type that must come back

@@ -51,8 +51,7 @@ absl::Status AddMessages(const v1::ChatPrompt& chat, Json& body) {
   return absl::OkStatus();
 }
 
-void AddSampling(const v1::SamplingParams& sampling, bool is_chat,
-                 Json& body) {
+void AddSampling(const v1::SamplingParams& sampling, bool is_chat, Json& body) {
   if (sampling.has_temperature()) body["temperature"] = sampling.temperature();
   if (sampling.has_top_k()) body["top_k"] = sampling.top_k();
   if (sampling.has_top_p()) body["top_p"] = sampling.top_p();

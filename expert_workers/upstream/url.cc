@@ -23,16 +23,15 @@ bool IsHostName(std::string_view host) {
 }
 
 bool IsIpv6(std::string_view host) {
-  return host.size() >= 2 && host.size() <= 45 &&
-         host.find(':') != host.npos && std::ranges::all_of(host, [](char c) {
+  return host.size() >= 2 && host.size() <= 45 && host.find(':') != host.npos &&
+         std::ranges::all_of(host, [](char c) {
            return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') ||
                   (c >= 'A' && c <= 'F') || c == ':' || c == '.';
          });
 }
 
 bool IsPath(std::string_view path) {
-  return path.find("..") == path.npos &&
-         std::ranges::all_of(path, [](char c) {
+  return path.find("..") == path.npos && std::ranges::all_of(path, [](char c) {
            return IsAlnum(c) ||
                   std::string_view("/-._~%:@!$&'()*+,;=").find(c) !=
                       std::string_view::npos;
@@ -104,8 +103,7 @@ absl::StatusOr<Url> ParseUrl(std::string_view text) {
   }
   if (!IsPath(path)) {
     return InvalidArgument(
-        "the URL's path '{}' may hold no query, no fragment and no '..'",
-        path);
+        "the URL's path '{}' may hold no query, no fragment and no '..'", path);
   }
   while (path.ends_with('/')) path.remove_suffix(1);
   url.path = path;

@@ -28,12 +28,27 @@ TEST(UrlTest, ReadsWhatEndpointsHave) {
 }
 
 TEST(UrlTest, RefusesEverythingElse) {
-  for (const char* text :
-       {"", "localhost:80", "ftp://a/", "http://", "http:///v1",
-        "http://a:0/", "http://a:65536/", "http://a:80x/", "http://a:/",
-        "http://user@a/", "http://a/?q=1", "http://a/#x", "http://a/../b",
-        "http://a b/", "http://a/\r\nX: y", "http://a\r\nX: y/", "http://[1/",
-        "http://[zz]/", "http://[::1]x/", "http://.a/", "HTTP://a/"}) {
+  for (const char* text : {"",
+                           "localhost:80",
+                           "ftp://a/",
+                           "http://",
+                           "http:///v1",
+                           "http://a:0/",
+                           "http://a:65536/",
+                           "http://a:80x/",
+                           "http://a:/",
+                           "http://user@a/",
+                           "http://a/?q=1",
+                           "http://a/#x",
+                           "http://a/../b",
+                           "http://a b/",
+                           "http://a/\r\nX: y",
+                           "http://a\r\nX: y/",
+                           "http://[1/",
+                           "http://[zz]/",
+                           "http://[::1]x/",
+                           "http://.a/",
+                           "HTTP://a/"}) {
     EXPECT_EQ(ParseUrl(text).status().code(),
               absl::StatusCode::kInvalidArgument)
         << text;

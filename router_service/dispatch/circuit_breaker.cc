@@ -23,9 +23,10 @@ absl::Status CircuitBreaker::Admit(const std::string& target) {
   // target out for ever.
   const int64_t patience = absl::ToInt64Nanoseconds(options_.forget_after);
   if (entry.probing && now - entry.probe_since < patience) {
-    return Unavailable("it failed {} times in a row; one request is finding "
-                       "out whether it is back",
-                       entry.failures);
+    return Unavailable(
+        "it failed {} times in a row; one request is finding "
+        "out whether it is back",
+        entry.failures);
   }
   entry.probing = true;
   entry.probe_since = now;

@@ -55,7 +55,7 @@ class CircuitBreaker {
     int failures = 0;
     int64_t open_until = 0;  // ns; 0: closed
     absl::Duration open_for;
-    bool probing = false;    // half-open, and one request is on its way
+    bool probing = false;  // half-open, and one request is on its way
     int64_t probe_since = 0;
     int64_t touched = 0;
   };

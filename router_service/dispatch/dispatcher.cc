@@ -11,8 +11,7 @@ namespace {
 
 // A request that met its own deadline says nothing of the target.
 Verdict Judge(const absl::Status& status, bool deadline_passed) {
-  if (deadline_passed &&
-      status.code() == absl::StatusCode::kDeadlineExceeded) {
+  if (deadline_passed && status.code() == absl::StatusCode::kDeadlineExceeded) {
     return Verdict::kNone;
   }
   return VerdictOf(status);
@@ -223,9 +222,10 @@ class DispatchCall final : public StreamCall {
     if (!MayRetry(status)) return Finish(std::move(status));
     Note(status);
     if (DeadlinePassed()) {
-      return Finish(DeadlineExceeded("the deadline passed; the last attempt: "
-                                     "{}",
-                                     Message(last_error_)));
+      return Finish(
+          DeadlineExceeded("the deadline passed; the last attempt: "
+                           "{}",
+                           Message(last_error_)));
     }
     StartNext();
   }

@@ -29,10 +29,9 @@ struct Result {
 
 class DispatcherTest : public ::testing::Test {
  protected:
-  std::unique_ptr<StreamCall> Start(std::vector<std::string> experts,
-                                    Result& result,
-                                    absl::Time deadline =
-                                        absl::InfiniteFuture()) {
+  std::unique_ptr<StreamCall> Start(
+      std::vector<std::string> experts, Result& result,
+      absl::Time deadline = absl::InfiniteFuture()) {
     DispatchRequest request;
     request.request.set_request_id("r1");
     request.request.set_text("hello");
@@ -88,8 +87,8 @@ TEST_F(DispatcherTest, TheFirstCandidateAnswers) {
 TEST_F(DispatcherTest, TheNextCandidateStepsInBeforeTheFirstToken) {
   for (const bool at_once : {false, true}) {
     resolver_ = FakeResolver();
-    resolver_.Add("down", {.status = Unavailable("refused"),
-                           .at_once = at_once});
+    resolver_.Add("down",
+                  {.status = Unavailable("refused"), .at_once = at_once});
     resolver_.Add("down", {.status = DataLoss("unit 3"), .at_once = at_once});
     resolver_.Add("up", {.words = {"x"}, .at_once = at_once});
     Result result;
@@ -97,10 +96,10 @@ TEST_F(DispatcherTest, TheNextCandidateStepsInBeforeTheFirstToken) {
     EXPECT_TRUE(result.status.ok()) << result.status;
     EXPECT_EQ(result.events[0].started().expert(), "up");
     EXPECT_EQ(result.outcome.expert(), "up");
-    EXPECT_THAT(result.outcome.attempts(),
-                ElementsAre("missing: UNAVAILABLE no worker runs missing",
-                            "down: UNAVAILABLE refused",
-                            "down: DATA_LOSS unit 3"));
+    EXPECT_THAT(
+        result.outcome.attempts(),
+        ElementsAre("missing: UNAVAILABLE no worker runs missing",
+                    "down: UNAVAILABLE refused", "down: DATA_LOSS unit 3"));
   }
 }
 
@@ -147,9 +146,8 @@ TEST_F(DispatcherTest, AttemptsAreBounded) {
   std::vector<std::shared_ptr<FakeTarget>> targets;
   for (int i = 0; i < 20; ++i) {
     experts.push_back(std::to_string(i));
-    targets.push_back(resolver_.Add(experts.back(),
-                                    {.status = Unavailable("no"),
-                                     .at_once = i % 2 == 0}));
+    targets.push_back(resolver_.Add(
+        experts.back(), {.status = Unavailable("no"), .at_once = i % 2 == 0}));
   }
   Result result;
   Run(experts, result);
@@ -198,8 +196,7 @@ TEST_F(DispatcherTest, AShortDeadlineDoesNotBlameTheTarget) {
     ASSERT_TRUE(result.done.Wait());
     EXPECT_EQ(result.status.code(), absl::StatusCode::kDeadlineExceeded);
   }
-  EXPECT_EQ(dispatcher_.breaker().state("a 0"),
-            CircuitBreaker::State::kClosed);
+  EXPECT_EQ(dispatcher_.breaker().state("a 0"), CircuitBreaker::State::kClosed);
   EXPECT_THAT(other->requests(), SizeIs(0));
 }
 
@@ -245,8 +242,8 @@ TEST_F(DispatcherTest, EmbedFallsBackToo) {
                                     absl::InfiniteFuture());
   ASSERT_TRUE(response.ok()) << response.status();
   EXPECT_EQ(response->embeddings_size(), 1);
-  response = dispatcher_.Embed(request, {"a"}, snapshot,
-                               absl::InfiniteFuture());
+  response =
+      dispatcher_.Embed(request, {"a"}, snapshot, absl::InfiniteFuture());
   EXPECT_EQ(Message(response.status()), "expert a: down");
 }
 

@@ -22,7 +22,7 @@ class FakeTarget final : public Target {
  public:
   struct Script {
     std::vector<std::string> words = {};  // one delta each
-    absl::Status status = {};  // OK: finished and usage come first
+    absl::Status status = {};             // OK: finished and usage come first
     bool hang = false;
     bool at_once = false;
     bool started = true;
@@ -135,8 +135,7 @@ class FakeResolver final : public TargetResolver {
     auto target = std::make_shared<FakeTarget>(std::move(script));
     auto& targets = experts_[expert].targets;
     experts_[expert].uses = {expert};
-    targets.push_back(
-        {fmt::format("{} {}", expert, targets.size()), target});
+    targets.push_back({fmt::format("{} {}", expert, targets.size()), target});
     return target;
   }
   absl::StatusOr<ResolvedExpert> Resolve(const registry::Snapshot&,

@@ -163,8 +163,7 @@ absl::StatusOr<std::vector<ResolvedTarget>> RegistryResolver::ModelTargets(
   }
   if (targets.empty()) {
     if (worker.empty()) {
-      return Unavailable("no worker that can run model {} is there now",
-                         model);
+      return Unavailable("no worker that can run model {} is there now", model);
     }
     return Unavailable("worker {}, where model {} is placed, is not there now",
                        worker, model);

@@ -25,8 +25,7 @@ class RegistryResolver final : public TargetResolver {
       std::function<std::optional<std::string>(const std::string& name)>;
 
   // Borrows both; a null `upstream` makes endpoints UNAVAILABLE.
-  RegistryResolver(WorkerDirectory* workers,
-                   upstream::UpstreamClient* upstream,
+  RegistryResolver(WorkerDirectory* workers, upstream::UpstreamClient* upstream,
                    Environment environment);
 
   absl::StatusOr<ResolvedExpert> Resolve(const registry::Snapshot& snapshot,

@@ -170,8 +170,8 @@ TEST_F(RegistryResolverTest, EndpointsNeedTheirKey) {
 }
 
 TEST_F(RegistryResolverTest, AnEndpointAnswers) {
-  const auto server = upstream::FakeUpstream::Start(
-      [](const upstream::FakeRequest&) {
+  const auto server =
+      upstream::FakeUpstream::Start([](const upstream::FakeRequest&) {
         return upstream::ChatReply({"ahoy"});
       });
   Add("live", [&](registry::ExpertSpec& e) { e.endpoint.url = server->url(); });

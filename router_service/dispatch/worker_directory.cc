@@ -40,9 +40,8 @@ std::vector<registry::WorkerRecord> WorkerDirectory::Choose(
     return std::tuple(!it->second.resident.contains(model.version),
                       it->second.busy);
   };
-  std::ranges::stable_sort(chosen, [&](const auto& a, const auto& b) {
-    return rank(a) < rank(b);
-  });
+  std::ranges::stable_sort(
+      chosen, [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
   return chosen;
 }
 

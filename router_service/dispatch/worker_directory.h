@@ -33,17 +33,16 @@ class WorkerDirectory {
   // The workers that can run this model, best first: those where it is
   // resident, then the less busy, then by name. `pinned` (a worker's name, or
   // empty for any) is a condition.
-  std::vector<registry::WorkerRecord> Choose(
-      const registry::Snapshot& snapshot, const registry::ModelRecord& model,
-      const std::string& pinned) const;
+  std::vector<registry::WorkerRecord> Choose(const registry::Snapshot& snapshot,
+                                             const registry::ModelRecord& model,
+                                             const std::string& pinned) const;
 
   // Asks every worker of the snapshot for its stats, and forgets workers that
   // are gone. Blocks for up to `timeout` for each worker that is silent.
   void Refresh(const registry::Snapshot& snapshot, absl::Duration timeout);
 
   // True when the worker last said that it holds the model, by version.
-  bool IsResident(const std::string& address,
-                  const std::string& version) const;
+  bool IsResident(const std::string& address, const std::string& version) const;
 
  private:
   struct Known {

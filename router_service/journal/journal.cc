@@ -130,8 +130,7 @@ class RocksJournal final : public Journal {
     if (!ParseDecision(value, response.mutable_decision())) {
       return DataLoss("journal: decision {} cannot be read", request_id);
     }
-    ASSIGN_OR_RETURN(const bool ended,
-                     Read(keys::Outcome(request_id), &value));
+    ASSIGN_OR_RETURN(const bool ended, Read(keys::Outcome(request_id), &value));
     if (ended && !response.mutable_outcome()->ParseFromString(value)) {
       return DataLoss("journal: outcome {} cannot be read", request_id);
     }
@@ -302,10 +301,8 @@ class RocksJournal final : public Journal {
     if (status.ok() && !low) Trim();
   }
 
-  void Publish(std::deque<Item>& items,
-               std::vector<absl::Status>& statuses,
-               const absl::Status& status, Pending& pending,
-               uint64_t refused) {
+  void Publish(std::deque<Item>& items, std::vector<absl::Status>& statuses,
+               const absl::Status& status, Pending& pending, uint64_t refused) {
     {
       std::lock_guard lock(mutex_);
       stats_.dropped += refused + (status.ok() ? 0 : pending.records);
@@ -326,8 +323,7 @@ class RocksJournal final : public Journal {
     written_.notify_all();
   }
 
-  static void Put(const std::string& key, std::string value,
-                  Pending& pending) {
+  static void Put(const std::string& key, std::string value, Pending& pending) {
     pending.batch.Put(key, value);
     pending.written[key] = std::move(value);
   }
@@ -373,17 +369,17 @@ class RocksJournal final : public Journal {
     v1::ExplainResponse scores;
     scores.ParseFromString(scores_bytes);
     if (scores.feedback_size() >= kMaxFeedbackPerRequest) {
-      return ResourceExhausted("request '{}' has {} scores already; no more "
-                               "are kept",
-                               id, scores.feedback_size());
+      return ResourceExhausted(
+          "request '{}' has {} scores already; no more "
+          "are kept",
+          id, scores.feedback_size());
     }
     // Who answered is judged, not who was meant to.
     const std::string& expert =
         outcome.expert().empty() ? decision.expert() : outcome.expert();
-    AddToAggregate(
-        keys::Aggregate(decision.category(), expert,
-                        VersionOf(decision, expert)),
-        scores, item.feedback->score(), pending);
+    AddToAggregate(keys::Aggregate(decision.category(), expert,
+                                   VersionOf(decision, expert)),
+                   scores, item.feedback->score(), pending);
     *scores.add_feedback() = *item.feedback;
     Put(keys::Feedback(id), scores.SerializeAsString(), pending);
     pending.sync = true;
@@ -395,8 +391,8 @@ class RocksJournal final : public Journal {
     const auto it = decision.versions().find(ExpertVersionKey(expert));
     uint64_t version = 0;
     if (it != decision.versions().end()) {
-      std::from_chars(it->second.data(),
-                      it->second.data() + it->second.size(), version);
+      std::from_chars(it->second.data(), it->second.data() + it->second.size(),
+                      version);
     }
     return version;
   }

@@ -48,8 +48,8 @@ inline std::string Feedback(std::string_view id) {
 inline std::string Sequence(uint64_t sequence) {
   return "s/" + BigEndian(sequence);
 }
-inline std::string Aggregate(std::string_view category,
-                             std::string_view expert, uint64_t version) {
+inline std::string Aggregate(std::string_view category, std::string_view expert,
+                             uint64_t version) {
   std::string key = "a/";
   key.append(category).push_back('\0');
   key.append(expert).push_back('\0');

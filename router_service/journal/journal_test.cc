@@ -64,8 +64,7 @@ TEST_F(JournalTest, ExplainsWhatWasJustRecorded) {
   EXPECT_EQ(explained->outcome().expert(), "chat");
   ASSERT_EQ(explained->feedback_size(), 1);
   EXPECT_EQ(explained->feedback(0).score(), 0.25);
-  EXPECT_EQ(explained->feedback(0).unix_ms(),
-            absl::ToUnixMillis(clock_.Now()));
+  EXPECT_EQ(explained->feedback(0).unix_ms(), absl::ToUnixMillis(clock_.Now()));
   // The one who answered is judged.
   EXPECT_EQ(journal->Feedback("code", "chat", 0), (FeedbackSummary{1, 0.25}));
   EXPECT_EQ(journal->Feedback("code", "coder", 0), FeedbackSummary{});
@@ -97,7 +96,8 @@ TEST_F(JournalTest, TheLastScoreOfARequestCounts) {
     ASSERT_TRUE(journal->AddFeedback("r1", 0.5, "").ok());
     ASSERT_TRUE(journal->AddFeedback("r1", 1, "").ok());
     ASSERT_TRUE(journal->AddFeedback("r2", 0.25, "").ok());
-    EXPECT_EQ(journal->Feedback("code", "coder", 0), (FeedbackSummary{2, 1.25}));
+    EXPECT_EQ(journal->Feedback("code", "coder", 0),
+              (FeedbackSummary{2, 1.25}));
   }
   EXPECT_EQ(Open()->Feedback("code", "coder", 0), (FeedbackSummary{2, 1.25}));
 }

@@ -34,16 +34,16 @@ constexpr const char* kQueries[] = {
 
 std::string Describe(const std::string& query, const Routing& routing) {
   const v1::Decision& decision = routing.decision;
-  std::string text = fmt::format(
-      "> {}\n  {} | {} {:.2f} | novelty {:.2f} | {}\n  {}\n", query,
-      decision.expert(), decision.category(), decision.confidence(),
-      decision.novelty(), decision.tier(), decision.why());
+  std::string text =
+      fmt::format("> {}\n  {} | {} {:.2f} | novelty {:.2f} | {}\n  {}\n", query,
+                  decision.expert(), decision.category(), decision.confidence(),
+                  decision.novelty(), decision.tier(), decision.why());
   for (const auto& candidate : decision.candidates()) {
-    text += fmt::format("  - {}: quality {:.2f}, cost {:.2f}, score {:.2f}, "
-                        "propensity {:.2f}; {}\n",
-                        candidate.expert(), candidate.quality(),
-                        candidate.cost(), candidate.score(),
-                        candidate.propensity(), candidate.why());
+    text += fmt::format(
+        "  - {}: quality {:.2f}, cost {:.2f}, score {:.2f}, "
+        "propensity {:.2f}; {}\n",
+        candidate.expert(), candidate.quality(), candidate.cost(),
+        candidate.score(), candidate.propensity(), candidate.why());
   }
   return text;
 }
@@ -61,8 +61,8 @@ std::string AllDecisions() {
     RoutingPolicy policy({}, dependencies);
     policy.OnSnapshot(std::make_shared<const registry::Snapshot>(snapshot));
     EXPECT_TRUE(policy.WaitForAllTiers(absl::Seconds(60)));
-    text += fmt::format("# {}\n", encoder ? "n-grams and a stand-in encoder"
-                                          : "n-grams alone");
+    text += fmt::format(
+        "# {}\n", encoder ? "n-grams and a stand-in encoder" : "n-grams alone");
     for (const char* query : kQueries) {
       v1::RouteRequest request;
       request.set_text(query);

@@ -19,10 +19,10 @@ std::string VersionOf(const PolicyOptions& options) {
   const std::string text = fmt::format(
       "1 {} {} {} {} {} {} {} {} {} {} {} {} {}", options.unsure_below,
       options.sure_enough, options.novel_enough, options.few_samples,
-      options.max_encoder_bytes, options.min_encoder_weight,
-      select.cost_weight, select.max_cost, select.epsilon,
-      select.max_candidates, select.quality.kappa,
-      select.quality.unknown_quality, select.quality.foreign_loss);
+      options.max_encoder_bytes, options.min_encoder_weight, select.cost_weight,
+      select.max_cost, select.epsilon, select.max_candidates,
+      select.quality.kappa, select.quality.unknown_quality,
+      select.quality.foreign_loss);
   return fmt::format("1-{:016x}", Xxh3_64(text));
 }
 
@@ -31,8 +31,7 @@ bool Serves(const ExpertView& expert, std::string_view category) {
                    category) != expert.categories.end();
 }
 
-bool AnyServes(std::span<const ExpertView> experts,
-               std::string_view category) {
+bool AnyServes(std::span<const ExpertView> experts, std::string_view category) {
   return std::any_of(experts.begin(), experts.end(), [&](const auto& expert) {
     return Serves(expert, category);
   });
@@ -140,14 +139,12 @@ absl::StatusOr<Routing> RoutingPolicy::Decide(
   query.model = request.model();
   if (request.has_chat()) query.parts = PartsOfChat(request.chat());
   if (request.has_text()) query.parts = PartsOfText(request.text());
-  query.tokens_only =
-      request.has_tokens() && request.tokens().ids_size() > 0;
+  query.tokens_only = request.has_tokens() && request.tokens().ids_size() > 0;
   return Decide(query, snapshot);
 }
 
 absl::StatusOr<Routing> RoutingPolicy::Decide(
-    const v1::RouteRequest& request,
-    const registry::Snapshot& snapshot) const {
+    const v1::RouteRequest& request, const registry::Snapshot& snapshot) const {
   Query query;
   query.request_id = request.request_id();
   query.model = request.model();
@@ -212,8 +209,8 @@ absl::StatusOr<Routing> RoutingPolicy::Decide(
   (*decision.mutable_versions())["registry"] =
       std::to_string(snapshot.revision);
   (*decision.mutable_versions())["policy"] = version_;
-  decision.set_router_us(
-      (dependencies_.clock->MonotonicNanos() - start) / 1000);
+  decision.set_router_us((dependencies_.clock->MonotonicNanos() - start) /
+                         1000);
   return routing;
 }
 
@@ -225,8 +222,8 @@ Routing RoutingPolicy::Bypass(const Query& query,
   routing.candidates = {expert};
   auto* candidate = routing.decision.add_candidates();
   candidate->set_expert(expert);
-  candidate->set_quality(PriorQuality(spec.quality, Serves::kCategory,
-                                      options_.select.quality));
+  candidate->set_quality(
+      PriorQuality(spec.quality, Serves::kCategory, options_.select.quality));
   candidate->set_cost(spec.cost);
   candidate->set_score(candidate->quality() -
                        options_.select.cost_weight * spec.cost);
@@ -234,10 +231,9 @@ Routing RoutingPolicy::Bypass(const Query& query,
   candidate->set_why("named by the request");
   routing.decision.set_tier("bypass");
   routing.decision.set_why(
-      query.model == expert
-          ? fmt::format("the request names {}", expert)
-          : fmt::format("the request names {}, which is {}", query.model,
-                        expert));
+      query.model == expert ? fmt::format("the request names {}", expert)
+                            : fmt::format("the request names {}, which is {}",
+                                          query.model, expert));
   return routing;
 }
 
@@ -246,9 +242,9 @@ absl::StatusOr<std::vector<float>> RoutingPolicy::Embed(
   std::vector<float> sum;
   for (const TextPart& part : query.parts) {
     if (part.weight < options_.min_encoder_weight) continue;
-    ASSIGN_OR_RETURN(std::vector<float> raw,
-                     dependencies_.embed(EndsOfText(
-                         part.text, options_.max_encoder_bytes)));
+    ASSIGN_OR_RETURN(
+        std::vector<float> raw,
+        dependencies_.embed(EndsOfText(part.text, options_.max_encoder_bytes)));
     ASSIGN_OR_RETURN(const std::vector<float> vector,
                      Normalised(std::move(raw)));
     if (sum.empty()) sum.assign(vector.size(), 0.0f);
@@ -268,19 +264,19 @@ Reading RoutingPolicy::Read(const Classifier& classifier, const Query& query,
   Reading fast = classifier.ReadFast(query.parts);
   if (query.parts.empty()) return fast;
   if (!classifier.has_encoder()) return fast;
-  const auto top = std::max_element(fast.posterior.begin(),
-                                    fast.posterior.end()) -
-                   fast.posterior.begin();
-  const bool sure =
-      fast.posterior[top] >= options_.sure_enough &&
-      fast.novelty <= options_.novel_enough &&
-      classifier.num_samples(static_cast<uint32_t>(top)) >=
-          options_.few_samples;
+  const auto top =
+      std::max_element(fast.posterior.begin(), fast.posterior.end()) -
+      fast.posterior.begin();
+  const bool sure = fast.posterior[top] >= options_.sure_enough &&
+                    fast.novelty <= options_.novel_enough &&
+                    classifier.num_samples(static_cast<uint32_t>(top)) >=
+                        options_.few_samples;
   if (sure) return fast;
   const absl::StatusOr<std::vector<float>> vector = Embed(query);
   if (!vector.ok()) {
-    *note = fmt::format("the encoder did not answer ({}), n-grams alone decided",
-                        CodeName(vector.status().code()));
+    *note =
+        fmt::format("the encoder did not answer ({}), n-grams alone decided",
+                    CodeName(vector.status().code()));
     return fast;
   }
   if (vector->size() != classifier.encoder_dim()) {
@@ -324,20 +320,22 @@ RoutingPolicy::Verdict RoutingPolicy::Judge(
     verdict.why = "no samples to recognise categories by: general";
   } else if (best[0].second < options_.unsure_below && general_served) {
     verdict.category = kGeneralCategory;
-    verdict.why = fmt::format("unsure ({} {:.2f}, {} {:.2f}): general",
-                              best[0].first, best[0].second, best[1].first,
-                              best[1].second);
-  } else if (verdict.category == kGeneralCategory && reading.out_of_scope > 0.5) {
-    verdict.why = fmt::format("like nothing registered (novelty {:.2f}): "
-                              "general",
-                              reading.novelty);
+    verdict.why =
+        fmt::format("unsure ({} {:.2f}, {} {:.2f}): general", best[0].first,
+                    best[0].second, best[1].first, best[1].second);
+  } else if (verdict.category == kGeneralCategory &&
+             reading.out_of_scope > 0.5) {
+    verdict.why = fmt::format(
+        "like nothing registered (novelty {:.2f}): "
+        "general",
+        reading.novelty);
   } else if (best.size() > 1 && best[0].second == best[1].second) {
     verdict.why = fmt::format(
         "category {}, {:.2f} sure, as is {}: the lower name goes first",
         best[0].first, best[0].second, best[1].first);
   } else {
-    verdict.why = fmt::format("category {}, {:.2f} sure", best[0].first,
-                              best[0].second);
+    verdict.why =
+        fmt::format("category {}, {:.2f} sure", best[0].first, best[0].second);
   }
   AddNote(&verdict.notes, WithoutSamples(classifier, available));
   return verdict;

@@ -15,10 +15,10 @@
 namespace conclave::router {
 namespace {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
 using registry::ExpertState;
 using registry::Snapshot;
+using testing::ElementsAre;
+using testing::HasSubstr;
 
 constexpr absl::Duration kLong = absl::Seconds(60);
 
@@ -45,8 +45,7 @@ PolicyDependencies WithEncoder() {
   return dependencies;
 }
 
-void SetState(Snapshot* snapshot, const std::string& name,
-              ExpertState state) {
+void SetState(Snapshot* snapshot, const std::string& name, ExpertState state) {
   registry::ExpertSpec spec = *snapshot->experts.at(name);
   spec.state = state;
   ++spec.version;
@@ -164,15 +163,14 @@ TEST(PolicyTest, UnknownNamesAreAnsweredWithTheNearest) {
   EXPECT_EQ(unknown.status().code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(Message(unknown.status())), HasSubstr("coder"));
   // A model that nobody runs is not served.
-  EXPECT_EQ(policy.Decide(Ask("x", "idle-model"), TestSnapshot())
-                .status()
-                .code(),
-            absl::StatusCode::kNotFound);
+  EXPECT_EQ(
+      policy.Decide(Ask("x", "idle-model"), TestSnapshot()).status().code(),
+      absl::StatusCode::kNotFound);
 }
 
 TEST(PolicyTest, JoiningAndDrainingAreNeverChosen) {
-  for (ExpertState state : {ExpertState::kJoining, ExpertState::kDraining,
-                            ExpertState::kGone}) {
+  for (ExpertState state :
+       {ExpertState::kJoining, ExpertState::kDraining, ExpertState::kGone}) {
     Snapshot snapshot = TestSnapshot();
     SetState(&snapshot, "coder", state);
     RoutingPolicy policy({}, WithEncoder());
@@ -234,8 +232,7 @@ TEST(PolicyTest, SharedCategoryNeedsSamplesOnce) {
   const auto routing =
       policy.Decide(Ask("reverse a linked list in python"), snapshot);
   ASSERT_TRUE(routing.ok());
-  EXPECT_THAT(routing->candidates,
-              ElementsAre("coder-large", "coder", "chat"));
+  EXPECT_THAT(routing->candidates, ElementsAre("coder-large", "coder", "chat"));
   EXPECT_THAT(routing->decision.why(),
               HasSubstr("coder-large scores best of 2"));
 }
@@ -290,8 +287,7 @@ TEST(PolicyTest, AnAddedExpertIsServedByTheNextRequests) {
              {"how long should sourdough rise", "bake a loaf of rye bread",
               "which flour is best for pizza dough",
               "how many grams of yeast for one loaf",
-              "why is my bread dough sticky",
-              "recipe for butter croissants",
+              "why is my bread dough sticky", "recipe for butter croissants",
               "temperature to bake a chocolate cake",
               "how much flour and water for a baguette"}));
   Learn(&policy, snapshot);

@@ -60,8 +60,8 @@ std::vector<TextPart> PartsOfChat(const v1::ChatPrompt& chat) {
   }
   for (int i = 0; i < last && chat.messages(i).role() == "system"; ++i) {
     if (!HasText(chat.messages(i).content())) continue;
-    parts.push_back({.text = chat.messages(i).content(),
-                     .weight = kSystemWeight * scale});
+    parts.push_back(
+        {.text = chat.messages(i).content(), .weight = kSystemWeight * scale});
   }
   return parts;
 }

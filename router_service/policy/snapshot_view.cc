@@ -27,8 +27,7 @@ std::string_view StateName(ExpertState state) {
 }
 
 // OK, or why the expert cannot answer now.
-absl::Status CheckAvailable(const Snapshot& snapshot,
-                            std::string_view expert) {
+absl::Status CheckAvailable(const Snapshot& snapshot, std::string_view expert) {
   ASSIGN_OR_RETURN(const PromptChain chain, ChainOf(snapshot, expert));
   for (const std::string& name : chain.experts) {
     const ExpertState state = snapshot.experts.at(name)->state;
@@ -52,8 +51,7 @@ TrainingSet SamplesOf(const Snapshot& snapshot) {
       if (category.empty() && !expert->categories.empty()) {
         category = expert->categories.front();
       }
-      samples.push_back(
-          {.text = sample.text, .category = std::move(category)});
+      samples.push_back({.text = sample.text, .category = std::move(category)});
     }
   }
   return MakeTrainingSet(std::move(samples));

@@ -56,8 +56,7 @@ absl::StatusOr<PromptChain> ResolvePromptChain(std::string_view expert,
   return chain;
 }
 
-v1::ChatPrompt WrapChat(const PromptChain& chain,
-                        const v1::ChatPrompt& chat) {
+v1::ChatPrompt WrapChat(const PromptChain& chain, const v1::ChatPrompt& chat) {
   if (chain.prompts.empty()) return chat;
   std::string system;
   for (const std::string& prompt : chain.prompts) {

@@ -1,5 +1,5 @@
-// A prompt expert names a base: another expert, perhaps a prompt expert too. The
-// chain ends at an expert that answers by itself (a model or an endpoint).
+// A prompt expert names a base: another expert, perhaps a prompt expert too.
+// The chain ends at an expert that answers by itself (a model or an endpoint).
 #ifndef CONCLAVE_ROUTER_SERVICE_PROMPT_PROMPT_CHAIN_H_
 #define CONCLAVE_ROUTER_SERVICE_PROMPT_PROMPT_CHAIN_H_
 
@@ -26,7 +26,7 @@ using LinkLookup =
     std::function<std::optional<PromptLink>(std::string_view expert)>;
 
 struct PromptChain {
-  std::string answers;              // the expert at the end
+  std::string answers;               // the expert at the end
   std::vector<std::string> experts;  // from the asked one to the end
   std::vector<std::string> prompts;  // nearest to `answers` first; none empty
 };

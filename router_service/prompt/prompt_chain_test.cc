@@ -56,8 +56,8 @@ TEST(PromptChainTest, PromptsStandFromTheBaseOutwards) {
   EXPECT_EQ(chain->answers, "chat");
   EXPECT_THAT(chain->experts, ElementsAre("captain", "pirate", "chat"));
   const v1::ChatPrompt wrapped = WrapChat(
-      *chain, Chat({{"system", "Be brief."}, {"user", "hi"},
-                    {"system", "Later."}}));
+      *chain,
+      Chat({{"system", "Be brief."}, {"user", "hi"}, {"system", "Later."}}));
   ASSERT_EQ(wrapped.messages_size(), 3);
   EXPECT_EQ(wrapped.messages(0).role(), "system");
   EXPECT_EQ(wrapped.messages(0).content(),

@@ -8,8 +8,8 @@ namespace conclave::router {
 double PriorQuality(double claimed, Serves serves,
                     const QualityOptions& options) {
   const bool known = std::isfinite(claimed) && claimed > 0;
-  const double quality = known ? std::min(claimed, 1.0)
-                               : options.unknown_quality;
+  const double quality =
+      known ? std::min(claimed, 1.0) : options.unknown_quality;
   switch (serves) {
     case Serves::kCategory:
       return quality;

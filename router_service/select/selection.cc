@@ -28,8 +28,8 @@ double ExpectedQuality(const ExpertView& expert,
   double quality = 0;
   for (const auto& [category, probability] : posterior) {
     if (probability <= 0) continue;
-    const double prior = PriorQuality(
-        expert.quality, HowServes(expert, category), options);
+    const double prior =
+        PriorQuality(expert.quality, HowServes(expert, category), options);
     const Observed observed =
         estimates == nullptr
             ? Observed{}
@@ -124,14 +124,12 @@ Selection Select(std::span<const ExpertView> available,
     one.choice.score =
         one.choice.quality - options.cost_weight * one.choice.cost;
     one.serves = HowServes(expert, wanted);
-    one.over_limit =
-        options.max_cost > 0 && one.choice.cost > options.max_cost;
+    one.over_limit = options.max_cost > 0 && one.choice.cost > options.max_cost;
     one.choice.why = WhyCandidate(one, wanted, options);
     ranked.push_back(std::move(one));
   }
   std::sort(ranked.begin(), ranked.end(), Before);
-  const bool served =
-      !ranked.empty() && ranked[0].serves != Serves::kNeither;
+  const bool served = !ranked.empty() && ranked[0].serves != Serves::kNeither;
   if (served) {
     std::erase_if(ranked, [](const Ranked& one) {
       return one.serves == Serves::kNeither;
@@ -145,9 +143,9 @@ Selection Select(std::span<const ExpertView> available,
     return one.serves == ranked[0].serves &&
            one.over_limit == ranked[0].over_limit;
   };
-  const size_t group = std::find_if_not(ranked.begin(), ranked.end(),
-                                        like_first) -
-                       ranked.begin();
+  const size_t group =
+      std::find_if_not(ranked.begin(), ranked.end(), like_first) -
+      ranked.begin();
   const double epsilon =
       group > 1 ? std::clamp(options.epsilon, 0.0, 1.0) : 0.0;
   const double share = epsilon / static_cast<double>(group);
@@ -162,8 +160,8 @@ Selection Select(std::span<const ExpertView> available,
   for (size_t i = 0; i < group; ++i) {
     ranked[i].choice.propensity = (i == 0 ? 1 - epsilon : 0) + share;
   }
-  selection.why = WhyFirst(std::span(ranked).first(group), chosen, wanted,
-                           chosen != 0);
+  selection.why =
+      WhyFirst(std::span(ranked).first(group), chosen, wanted, chosen != 0);
   std::rotate(ranked.begin(), ranked.begin() + chosen,
               ranked.begin() + chosen + 1);
   for (Ranked& one : ranked) {

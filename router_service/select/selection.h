@@ -60,8 +60,8 @@ struct Selection {
 };
 
 // `posterior`: category -> probability. `wanted`: the category decided on.
-// `estimates` may be null. `random` gives uniform numbers in [0, 1); it is asked
-// once, and only when epsilon is above 0.
+// `estimates` may be null. `random` gives uniform numbers in [0, 1); it is
+// asked once, and only when epsilon is above 0.
 Selection Select(std::span<const ExpertView> available,
                  const std::map<std::string, double>& posterior,
                  std::string_view wanted, const QualityEstimates* estimates,

@@ -20,8 +20,11 @@ const Categories kAnything = {"general"};
 
 ExpertView View(std::string_view name, const Categories& categories,
                 double quality = 0, double cost = 0) {
-  return {.name = name, .version = 1, .categories = categories,
-          .quality = quality, .cost = cost};
+  return {.name = name,
+          .version = 1,
+          .categories = categories,
+          .quality = quality,
+          .cost = cost};
 }
 
 std::vector<std::string> Names(const Selection& selection) {
@@ -38,8 +41,8 @@ double NeverAsked() {
 }
 
 Selection Choose(const std::vector<ExpertView>& experts,
-              std::string_view wanted = "code", SelectOptions options = {},
-              const QualityEstimates* estimates = nullptr) {
+                 std::string_view wanted = "code", SelectOptions options = {},
+                 const QualityEstimates* estimates = nullptr) {
   return Select(experts, {{"code", 0.9}, {"general", 0.1}}, wanted, estimates,
                 options, NeverAsked);
 }
@@ -47,7 +50,7 @@ Selection Choose(const std::vector<ExpertView>& experts,
 TEST(SelectTest, ServesFirstThenGeneralNeverStrangers) {
   const Selection selection =
       Choose({View("lawyer", kLaw, 1), View("chat", kAnything, 1),
-           View("coder", kCode, 0.6)});
+              View("coder", kCode, 0.6)});
   EXPECT_THAT(Names(selection), ElementsAre("coder", "chat"));
   EXPECT_EQ(selection.why, "only coder serves it");
   EXPECT_EQ(selection.candidates[0].propensity, 1);
@@ -78,10 +81,12 @@ TEST(SelectTest, TiesGoToTheLowerNameAndAreStated) {
 }
 
 TEST(SelectTest, CostDecidesBetweenLikeQualities) {
-  EXPECT_THAT(Names(Choose({View("a", kCode, 0.80, 9), View("b", kCode, 0.79, 1)})),
-              ElementsAre("b", "a"));
-  EXPECT_THAT(Names(Choose({View("a", kCode, 0.95, 9), View("b", kCode, 0.5, 1)})),
-              ElementsAre("a", "b"));
+  EXPECT_THAT(
+      Names(Choose({View("a", kCode, 0.80, 9), View("b", kCode, 0.79, 1)})),
+      ElementsAre("b", "a"));
+  EXPECT_THAT(
+      Names(Choose({View("a", kCode, 0.95, 9), View("b", kCode, 0.5, 1)})),
+      ElementsAre("a", "b"));
 }
 
 TEST(SelectTest, LimitPutsDearExpertsLast) {
@@ -89,7 +94,7 @@ TEST(SelectTest, LimitPutsDearExpertsLast) {
   options.max_cost = 5;
   const Selection selection =
       Choose({View("dear", kCode, 1, 6), View("fair", kCode, 0.5, 5)}, "code",
-          options);
+             options);
   EXPECT_THAT(Names(selection), ElementsAre("fair", "dear"));
   EXPECT_THAT(selection.candidates[1].why, HasSubstr("over the limit of 5"));
   EXPECT_THAT(Choose({View("dear", kCode, 1, 6)}, "code", options).why,
@@ -166,8 +171,7 @@ TEST(SelectTest, OrderOfExpertsDoesNotMatter) {
   std::vector<ExpertView> experts;
   for (int i = 0; i < 30; ++i) {
     experts.push_back(View(names[i], i % 3 == 0 ? kCode : kAnything,
-                           0.1 * double(random() % 10),
-                           double(random() % 4)));
+                           0.1 * double(random() % 10), double(random() % 4)));
   }
   const Selection expected = Choose(experts);
   EXPECT_EQ(expected.candidates.size(), SelectOptions().max_candidates);

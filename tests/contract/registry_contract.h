@@ -129,27 +129,41 @@ TEST_P(RegistryContract, HostileFieldsAreRefused) {
   refused([](ExpertSpec& s) { s.categories.clear(); }, "no category");
   refused([](ExpertSpec& s) { s.categories = {"a", "a"}; }, "twice");
   refused([](ExpertSpec& s) { s.categories = {"A B"}; }, "not valid");
-  refused([](ExpertSpec& s) {
-    s.categories.clear();
-    for (size_t i = 0; i <= kMaxCategories; ++i) {
-      s.categories.push_back("c" + std::to_string(i));
-    }
-  }, "limit");
-  refused([](ExpertSpec& s) { s.samples.resize(kMaxSamples + 1, {"x", ""}); },
-          "limit");
-  refused([](ExpertSpec& s) {
-    s.samples = {{std::string(kMaxSampleBytes + 1, 'x'), ""}};
-  }, "sample 1");
-  refused([](ExpertSpec& s) { s.samples = {{"x", ""}, {"\xff", ""}}; },
-          "sample 2");
+  refused(
+      [](ExpertSpec& s) {
+        s.categories.clear();
+        for (size_t i = 0; i <= kMaxCategories; ++i) {
+          s.categories.push_back("c" + std::to_string(i));
+        }
+      },
+      "limit");
+  refused(
+      [](ExpertSpec& s) {
+        s.samples.resize(kMaxSamples + 1, {"x", ""});
+      },
+      "limit");
+  refused(
+      [](ExpertSpec& s) {
+        s.samples = {{std::string(kMaxSampleBytes + 1, 'x'), ""}};
+      },
+      "sample 1");
+  refused(
+      [](ExpertSpec& s) {
+        s.samples = {{"x", ""}, {"\xff", ""}};
+      },
+      "sample 2");
   refused([](ExpertSpec& s) { s.samples = {{"x", "law"}}; }, "law");
-  refused([](ExpertSpec& s) {
-    s.samples.assign(2000, {std::string(kMaxSampleBytes, 'x'), ""});
-  }, "limit");
+  refused(
+      [](ExpertSpec& s) {
+        s.samples.assign(2000, {std::string(kMaxSampleBytes, 'x'), ""});
+      },
+      "limit");
   refused([](ExpertSpec& s) { s.quality = 1.01; }, "quality");
-  refused([](ExpertSpec& s) {
-    s.quality = std::numeric_limits<double>::quiet_NaN();
-  }, "quality");
+  refused(
+      [](ExpertSpec& s) {
+        s.quality = std::numeric_limits<double>::quiet_NaN();
+      },
+      "quality");
   refused([](ExpertSpec& s) { s.cost = -1; }, "cost");
   const auto endpoint = [](const std::string& url) {
     return [url](ExpertSpec& s) {
@@ -162,11 +176,13 @@ TEST_P(RegistryContract, HostileFieldsAreRefused) {
   refused(endpoint("http://"), "URL");
   refused(endpoint("http://a b/v1"), "URL");
   refused(endpoint("https://user:pw@host/v1"), "api_key_env");
-  refused([](ExpertSpec& s) {
-    s.model.clear();
-    s.endpoint.url = "http://h/v1";
-    s.endpoint.api_key_env = "sk-12345";
-  }, "never the key");
+  refused(
+      [](ExpertSpec& s) {
+        s.model.clear();
+        s.endpoint.url = "http://h/v1";
+        s.endpoint.api_key_env = "sk-12345";
+      },
+      "never the key");
   EXPECT_TRUE(registry_->snapshot()->experts.empty());
 }
 
@@ -240,8 +256,8 @@ TEST_P(RegistryContract, ABaseStaysUnderWhatStandsOnIt) {
 TEST_P(RegistryContract, CompareAndSetByVersion) {
   const auto chat = Add("chat");
   ASSERT_OK_STATUS(chat);
-  EXPECT_STATUS(registry_->DrainExpert("chat", chat->version + 1, ""),
-                kAborted, "version");
+  EXPECT_STATUS(registry_->DrainExpert("chat", chat->version + 1, ""), kAborted,
+                "version");
   EXPECT_STATUS(registry_->RemoveExpert("chat", chat->version + 1, ""),
                 kAborted, "version");
   ASSERT_OK_STATUS(registry_->RemoveExpert("chat", chat->version, ""));
@@ -334,14 +350,12 @@ TEST_P(RegistryContract, LeasesEndWithoutHeartbeats) {
   registry_->ExpireLeases();
   EXPECT_TRUE(registry_->snapshot()->workers.contains("box"));
   fixture_->clock.Advance(absl::Seconds(2));
-  EXPECT_STATUS(
-      registry_->HeartbeatWorker("box", joined->epoch, {"v1"}, lease),
-      kNotFound, "join again");
+  EXPECT_STATUS(registry_->HeartbeatWorker("box", joined->epoch, {"v1"}, lease),
+                kNotFound, "join again");
   registry_->ExpireLeases();
   EXPECT_TRUE(registry_->snapshot()->workers.empty());
-  EXPECT_STATUS(
-      registry_->HeartbeatWorker("box", joined->epoch, {"v1"}, lease),
-      kNotFound, "join again");
+  EXPECT_STATUS(registry_->HeartbeatWorker("box", joined->epoch, {"v1"}, lease),
+                kNotFound, "join again");
   ASSERT_OK_STATUS(registry_->LeaveWorker("box", joined->epoch));
   EXPECT_STATUS(registry_->JoinWorker("box", "h:1", {}, absl::Hours(1)),
                 kInvalidArgument, "lease");
@@ -356,8 +370,7 @@ TEST_P(RegistryContract, AStaleEpochIsRefusedAcrossRestarts) {
   EXPECT_GT(second->epoch, first->epoch);
   EXPECT_STATUS(registry_->HeartbeatWorker("box", first->epoch, {}, lease),
                 kAborted, "stale");
-  EXPECT_STATUS(registry_->LeaveWorker("box", first->epoch), kAborted,
-                "stale");
+  EXPECT_STATUS(registry_->LeaveWorker("box", first->epoch), kAborted, "stale");
   Reopen();
   EXPECT_EQ(registry_->snapshot()->workers.at("box").address, "h:2");
   ASSERT_OK_STATUS(
@@ -412,8 +425,7 @@ TEST_P(RegistryContract, WatchersSeeEveryChangeInOrder) {
   ASSERT_OK_STATUS(registry_->SetAlias("best", "chat", ""));
   ASSERT_OK_STATUS(registry_->RemoveAlias("best", ""));
   ASSERT_OK_STATUS(registry_->RemoveExpert("chat", 0, ""));
-  ASSERT_OK_STATUS(
-      registry_->JoinWorker("box", "h:1", {}, absl::Seconds(1)));
+  ASSERT_OK_STATUS(registry_->JoinWorker("box", "h:1", {}, absl::Seconds(1)));
   fixture_->clock.Advance(absl::Seconds(2));
   registry_->ExpireLeases();
   ASSERT_EQ(seen.size(), 6u);

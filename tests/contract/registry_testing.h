@@ -38,17 +38,17 @@ inline std::string Text(const absl::Status& status) {
 }
 
 // EXPECT_* that show the whole status.
-#define EXPECT_STATUS(expr, expected_code, substring)                       \
-  do {                                                                      \
-    const absl::Status status_ = ::conclave::internal::GetStatus(expr);     \
-    EXPECT_EQ(status_.code(), absl::StatusCode::expected_code) << status_;  \
-    EXPECT_THAT(::conclave::registry::Text(status_),                        \
-                testing::HasSubstr(substring));                             \
+#define EXPECT_STATUS(expr, expected_code, substring)                      \
+  do {                                                                     \
+    const absl::Status status_ = ::conclave::internal::GetStatus(expr);    \
+    EXPECT_EQ(status_.code(), absl::StatusCode::expected_code) << status_; \
+    EXPECT_THAT(::conclave::registry::Text(status_),                       \
+                testing::HasSubstr(substring));                            \
   } while (false)
-#define ASSERT_OK_STATUS(expr)                                           \
-  do {                                                                   \
-    const absl::Status status_ = ::conclave::internal::GetStatus(expr);  \
-    ASSERT_TRUE(status_.ok()) << status_;                                \
+#define ASSERT_OK_STATUS(expr)                                          \
+  do {                                                                  \
+    const absl::Status status_ = ::conclave::internal::GetStatus(expr); \
+    ASSERT_TRUE(status_.ok()) << status_;                               \
   } while (false)
 
 }  // namespace conclave::registry

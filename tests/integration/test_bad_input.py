@@ -187,6 +187,22 @@ class ProcessTest(ServiceTest):
             self.one_line(self.run_serve("--config", config.name), "ram-budget")
 
 
+class DoctorTest(unittest.TestCase):
+    def test_looks_and_makes_nothing(self):
+        with tempfile.TemporaryDirectory() as temp:
+            data = pathlib.Path(temp) / "none"
+            result = conclave("doctor", data_dir=data, check=False)
+            self.assertEqual(result.returncode, 1)
+            self.assertIn(f"{data} is not there yet", result.stdout)
+            self.assertIn("conclave model import", result.stdout)
+            self.assertFalse(data.exists())
+            data.mkdir()
+            result = conclave("doctor", data_dir=data, check=False)
+            self.assertIn("free", result.stdout)
+            self.assertIn("conclave serve", result.stdout)
+            self.assertEqual(list(data.iterdir()), [])
+
+
 class DamageTest(ServiceTest):
     def test_a_flipped_bit_is_never_served(self):
         self.service.stop()

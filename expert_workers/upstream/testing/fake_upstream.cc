@@ -112,8 +112,8 @@ class ScriptedUpstream final : public FakeUpstream {
 
   template <typename Stream>
   asio::awaitable<bool> Write(Stream& stream, std::string bytes) {
-    auto [ec, n] = co_await asio::async_write(stream, asio::buffer(bytes),
-                                              kAwait);
+    auto [ec, n] =
+        co_await asio::async_write(stream, asio::buffer(bytes), kAwait);
     co_return !ec;
   }
 
@@ -171,8 +171,8 @@ FakeReply ChatReply(const std::vector<std::string>& words) {
     return SseEvent(R"({"model":"remote","choices":[{"index":0,"delta":)" +
                     delta + R"(,"finish_reason":)" + finish + "}]}");
   };
-  reply.chunks.push_back(choice(R"({"role":"assistant","content":""})",
-                                "null"));
+  reply.chunks.push_back(
+      choice(R"({"role":"assistant","content":""})", "null"));
   for (const std::string& word : words) {
     reply.chunks.push_back(choice(R"({"content":")" + word + R"("})", "null"));
   }

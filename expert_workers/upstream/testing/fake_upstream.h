@@ -33,10 +33,10 @@ struct FakeReply {
   std::vector<std::string> chunks;
   absl::Duration pause = absl::ZeroDuration();
   absl::Duration silence = absl::ZeroDuration();  // before the header
-  bool cut = false;    // closes behind the last chunk, the body unfinished
-  bool close = false;  // closes properly instead of keeping the connection
+  bool cut = false;      // closes behind the last chunk, the body unfinished
+  bool close = false;    // closes properly instead of keeping the connection
   bool endless = false;  // repeats the last chunk until the client goes
-  std::string raw;     // when set: these bytes instead of HTTP, then closes
+  std::string raw;       // when set: these bytes instead of HTTP, then closes
 };
 
 // A stream of chat chunks saying `words`, with usage and [DONE].

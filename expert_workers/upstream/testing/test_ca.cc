@@ -19,8 +19,7 @@ using Cert = std::unique_ptr<X509, decltype(&X509_free)>;
 
 template <typename Write>
 std::string ToPem(Write write) {
-  std::unique_ptr<BIO, decltype(&BIO_free)> bio(BIO_new(BIO_s_mem()),
-                                                BIO_free);
+  std::unique_ptr<BIO, decltype(&BIO_free)> bio(BIO_new(BIO_s_mem()), BIO_free);
   CHECK(write(bio.get()) == 1);
   char* data = nullptr;
   const long size = BIO_get_mem_data(bio.get(), &data);
@@ -50,8 +49,8 @@ Cert Blank(const std::string& name, int days, EVP_PKEY* key) {
   Cert certificate(X509_new(), X509_free);
   X509_set_version(certificate.get(), 2);
   uint64_t serial = 0;
-  CHECK(RAND_bytes(reinterpret_cast<unsigned char*>(&serial),
-                   sizeof serial) == 1);
+  CHECK(RAND_bytes(reinterpret_cast<unsigned char*>(&serial), sizeof serial) ==
+        1);
   ASN1_INTEGER_set_uint64(X509_get_serialNumber(certificate.get()),
                           serial >> 1 | 1);
   constexpr long kDay = 24 * 3600;
@@ -82,10 +81,9 @@ TestCertificate TestCa::Issue(const std::string& host, int days) const {
     return std::unique_ptr<BIO, decltype(&BIO_free)>(
         BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())), BIO_free);
   };
-  const Cert ca(
-      PEM_read_bio_X509(read(ca_.certificate_pem).get(), nullptr, nullptr,
-                        nullptr),
-      X509_free);
+  const Cert ca(PEM_read_bio_X509(read(ca_.certificate_pem).get(), nullptr,
+                                  nullptr, nullptr),
+                X509_free);
   const Key ca_key(PEM_read_bio_PrivateKey(read(ca_.key_pem).get(), nullptr,
                                            nullptr, nullptr),
                    EVP_PKEY_free);

@@ -1,9 +1,12 @@
-// Prompt and generation speed of our engine on one model: one JSON line a
-// measurement, on request from standard input, so that a driver can interleave
-// it with a peer in one run.
+// Speed of our engine on one model: one JSON line a measurement, on request
+// from standard input, so that a driver can interleave it with a peer in one
+// run.
 //
 //   conclave_bench_engine_speed --model FILE.gguf --threads 2 --store DIR
-//   > run          one measurement
+//   > one          a prompt, and generation behind it
+//   > streams      generation of several streams together
+//   > limits       what this machine reads and multiplies per second, and what
+//                  one token of this model needs of both
 //   > quit
 #include <absl/time/clock.h>
 #include <CLI/CLI.hpp>
@@ -16,6 +19,7 @@
 #include "base/clock.h"
 #include "base/units.h"
 #include "expert_workers/engine/engine.h"
+#include "expert_workers/engine/limits.h"
 #include "expert_workers/tokenizer/tokenizer.h"
 #include "expert_workers/weights/ram_tier.h"
 #include "expert_workers/weights/weight_store.h"
@@ -30,7 +34,8 @@ struct Options {
   int threads = 2;
   int prompt_tokens = 512;
   int generate_tokens = 64;
-  int streams = 1;
+  int streams = 8;
+  int stream_prompt_tokens = 64;
 };
 
 // A name for the store from a file's name: lower case, grammar-safe.
@@ -65,46 +70,87 @@ class SpeedBench {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<nlohmann::json> Measure() {
-    // Fresh prompts each time: a prefix cache must not help.
-    ASSIGN_OR_RETURN(const double prompt_seconds, Seconds(1, 1));
-    ASSIGN_OR_RETURN(const double both_seconds,
-                     Seconds(1 + options_.generate_tokens, options_.streams));
-    double stream_prompt_seconds = prompt_seconds;
-    if (options_.streams > 1) {
-      ASSIGN_OR_RETURN(stream_prompt_seconds, Seconds(1, options_.streams));
+  // One stream: a prompt, and generation behind it.
+  absl::StatusOr<nlohmann::json> MeasureOne() {
+    ASSIGN_OR_RETURN(
+        const std::vector<Times> times,
+        Run(1, options_.prompt_tokens, 1 + options_.generate_tokens));
+    const Times& t = times.front();
+    return nlohmann::json{
+        {"prompt_tok_s", options_.prompt_tokens / (t.at.front() - t.submitted)},
+        {"generate_tok_s",
+         options_.generate_tokens / (t.at.back() - t.at.front())}};
+  }
+
+  // Tokens per second of all streams together, while every one generates.
+  absl::StatusOr<nlohmann::json> MeasureStreams() {
+    // The first to start waits for the prompts of the others; it must not end
+    // before the last has generated for a while.
+    ASSIGN_OR_RETURN(const std::vector<Times> times,
+                     Run(options_.streams, options_.stream_prompt_tokens,
+                         1 + 3 * options_.generate_tokens));
+    double begin = 0, end = times.front().at.back();
+    for (const Times& t : times) {
+      begin = std::max(begin, t.at.front());
+      end = std::min(end, t.at.back());
+    }
+    int64_t tokens = 0;
+    for (const Times& t : times) {
+      for (const double at : t.at) tokens += at > begin && at <= end;
+    }
+    if (tokens == 0) {
+      return Internal("no moment when all streams generate; raise --generate");
     }
     return nlohmann::json{
-        {"prompt_tok_s", options_.prompt_tokens / prompt_seconds},
-        {"generate_tok_s", options_.streams * options_.generate_tokens /
-                               (both_seconds - stream_prompt_seconds)},
-        {"weights_bytes", manifest_->total_bytes},
-        {"isa", std::string(kernels::IsaName(kernels::BestIsa()))},
-        {"threads", options_.threads},
-        {"streams", options_.streams}};
+        {"streams_tok_s", static_cast<double>(tokens) / (end - begin)}};
+  }
+
+  // What this machine can do at most, with as many threads.
+  nlohmann::json MeasureLimits() {
+    const kernels::Isa isa = kernels::BestIsa();
+    return nlohmann::json{
+        {"isa", kernels::IsaName(isa)},
+        {"read_bytes_s", engine::ReadBandwidth(compute_.get())},
+        {"int8_ops_s", engine::Int8Rate(compute_.get())},
+        {"token_bytes", engine::TokenBytes(*manifest_)},
+        {"token_ops", 2 * engine::TokenWeights(*manifest_)}};
   }
 
  private:
-  // From submission of `streams` prompts to the last token of all.
-  absl::StatusOr<double> Seconds(int max_tokens, int streams) {
-    std::vector<std::promise<absl::Status>> done(static_cast<size_t>(streams));
-    const int64_t start = Clock::Real().MonotonicNanos();
-    for (int s = 0; s < streams; ++s) {
+  // When a request was submitted, and when each of its tokens came; seconds.
+  struct Times {
+    double submitted = 0;
+    std::vector<double> at;
+  };
+
+  static double Now() {
+    return static_cast<double>(Clock::Real().MonotonicNanos()) / 1e9;
+  }
+
+  // `streams` requests together, each with a prompt of its own, never one
+  // that was there before: a prefix cache must not help.
+  absl::StatusOr<std::vector<Times>> Run(int streams, int prompt_tokens,
+                                         int max_tokens) {
+    std::vector<Times> times(static_cast<size_t>(streams));
+    std::vector<std::promise<absl::Status>> done(times.size());
+    for (size_t s = 0; s < times.size(); ++s) {
       engine::EngineRequest request;
       request.request_id = fmt::format("bench-{}", ++serial_);
-      for (int i = 0; i < options_.prompt_tokens; ++i) {
-        request.prompt.push_back(static_cast<int32_t>(
-            1000 +
-            (static_cast<int64_t>(i) * 7919 + serial_ * 104729) % 20000));
+      for (int64_t i = 0; i < prompt_tokens; ++i) {
+        request.prompt.push_back(
+            static_cast<int32_t>(1000 + (i * 7919 + serial_ * 104729) % 20000));
       }
       request.sampling.temperature = 0;
       request.sampling.max_tokens = max_tokens;
       request.sampling.ignore_eos = true;
-      auto& promise = done[static_cast<size_t>(s)];
+      times[s].submitted = Now();
       RETURN_IF_ERROR(
           engine_
               ->Submit(std::move(request),
-                       [&promise](const engine::EngineEvent& event) {
+                       [&mine = times[s],
+                        &promise = done[s]](const engine::EngineEvent& event) {
+                         mine.at.insert(mine.at.end(), event.tokens.size(),
+                                        Now());
                          if (event.finish != engine::FinishReason::kNone) {
                            promise.set_value(event.status);
                          }
@@ -112,7 +158,7 @@ class SpeedBench {
               .status());
     }
     for (auto& promise : done) RETURN_IF_ERROR(promise.get_future().get());
-    return static_cast<double>(Clock::Real().MonotonicNanos() - start) / 1e9;
+    return times;
   }
 
   Options options_;
@@ -134,6 +180,8 @@ int Main(int argc, char** argv) {
   app.add_option("--prompt", options.prompt_tokens, "Prompt tokens");
   app.add_option("--generate", options.generate_tokens, "Generated tokens");
   app.add_option("--streams", options.streams, "Requests together");
+  app.add_option("--stream-prompt", options.stream_prompt_tokens,
+                 "Prompt tokens of each of these");
   CLI11_PARSE(app, argc, argv);
   SpeedBench bench;
   if (const absl::Status opened = bench.Open(options); !opened.ok()) {
@@ -142,7 +190,11 @@ int Main(int argc, char** argv) {
   }
   std::string line;
   while (std::getline(std::cin, line) && line != "quit") {
-    const auto result = bench.Measure();
+    absl::StatusOr<nlohmann::json> result =
+        InvalidArgument("'{}' is none of: one, streams, limits, quit", line);
+    if (line == "one") result = bench.MeasureOne();
+    if (line == "streams") result = bench.MeasureStreams();
+    if (line == "limits") result = bench.MeasureLimits();
     if (!result.ok()) {
       std::fprintf(stderr, "%s\n",
                    std::string(Message(result.status())).c_str());

@@ -10,7 +10,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -22,6 +21,7 @@
 #include <vector>
 
 #include "expert_workers/engine/engine.h"
+#include "expert_workers/engine/limits.h"
 #include "expert_workers/engine/real_model.h"
 #include "expert_workers/engine/run_requests.h"
 
@@ -68,9 +68,8 @@ std::vector<Times> RunTogether(Engine& engine, int count, int64_t prompt,
     uint32_t state = 12345u + static_cast<uint32_t>(i);
     for (int64_t t = 0; t < prompt; ++t) {
       state = state * 1664525u + 1013904223u;
-      request.prompt.push_back(
-          static_cast<int32_t>((state >> 8) %
-                               static_cast<uint32_t>(std::min(vocab, 30000))));
+      request.prompt.push_back(static_cast<int32_t>(
+          (state >> 8) % static_cast<uint32_t>(std::min(vocab, 30000))));
     }
     request.sampling.temperature = 0;
     request.sampling.ignore_eos = true;
@@ -90,48 +89,15 @@ std::vector<Times> RunTogether(Engine& engine, int count, int64_t prompt,
   return times;
 }
 
-// Bytes per second that `threads` threads read from memory together.
-double ReadBandwidth(int threads) {
-  constexpr size_t kWords = (size_t{256} << 20) / sizeof(uint64_t);
-  const std::vector<uint64_t> memory(kWords, 1);
-  const auto compute = Compute::Create(threads);
-  Compute::Turn turn(compute.get());
-  std::vector<double> rates;
-  for (int run = 0; run < 5; ++run) {
-    std::atomic<uint64_t> total{0};
-    const double start = Seconds();
-    compute->ParallelFor(kWords, 1 << 16, [&](int64_t begin, int64_t end) {
-      uint64_t sums[8] = {};
-      for (int64_t i = begin; i < end; i += 8) {
-        for (int64_t j = 0; j < 8; ++j) {
-          sums[j] += memory[static_cast<size_t>(i + j)];
-        }
-      }
-      for (const uint64_t sum : sums) total += sum;
-    });
-    const double taken = Seconds() - start;
-    CHECK(total == kWords);
-    rates.push_back(static_cast<double>(kWords * sizeof(uint64_t)) / taken);
-  }
-  return *std::max_element(rates.begin(), rates.end());
-}
-
 void Bench(const std::string& file, int threads, const Options& options) {
   auto lease = RealModels::Get().Lease(file);
   if (lease == nullptr) {
     fmt::print("{}: not here\n", file);
     return;
   }
-  // What one generated token reads: everything but the embedding, which is
-  // read whole only where it is the head too.
-  int64_t bytes = lease->manifest().total_bytes;
-  for (const weights::UnitInfo& unit : lease->manifest().units) {
-    if (unit.name == "embedding" && lease->Has("output.weight")) {
-      bytes -= unit.bytes;
-    }
-  }
-  const auto vocab = static_cast<int32_t>(
-      lease->manifest().spec.hyperparameters.vocab_size);
+  const int64_t bytes = TokenBytes(lease->manifest());
+  const auto vocab =
+      static_cast<int32_t>(lease->manifest().spec.hyperparameters.vocab_size);
   const auto tokenizer = RealModels::MakeTokenizer(*lease);
   const auto compute = Compute::Create(threads);
   auto engine = Engine::Create(std::move(lease), tokenizer, compute.get(),
@@ -163,7 +129,7 @@ void Bench(const std::string& file, int threads, const Options& options) {
     }
     eight.push_back(static_cast<double>(tokens) / (end - begin));
   }
-  const double bandwidth = ReadBandwidth(threads);
+  const double bandwidth = ReadBandwidth(compute.get());
   const double read = Median(generate) * static_cast<double>(bytes);
   fmt::print(
       "{:<48} {} threads  prompt 512: {:6.1f} tok/s  generate at 512: {:5.1f} "

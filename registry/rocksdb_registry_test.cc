@@ -184,6 +184,9 @@ extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
 
 // CONCLAVE_KILLS asks for more rounds.
 TEST(RocksDbRegistryTest, NothingAcknowledgedIsLostByKill9) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "ThreadSanitizer does not follow threads through fork";
+#endif
   const char* asked = std::getenv("CONCLAVE_KILLS");
   const int kills = asked != nullptr ? std::atoi(asked) : 40;
   const TempDir dir;

@@ -90,8 +90,6 @@ LinearSvm LinearSvm::Train(std::span<const RowVector> samples,
                            std::vector<float>* alpha) {
   LinearSvm svm;
   const size_t stride = PaddedCategories(num_categories);
-  svm.stride_ = stride;
-  svm.num_categories_ = num_categories;
   if (num_categories == 0) return svm;
   std::vector<float> all_weights((size_t{num_rows} + 1) * stride, 0.0f);
   float* const weights = all_weights.data();
@@ -155,35 +153,8 @@ LinearSvm LinearSvm::Train(std::span<const RowVector> samples,
     svm.epochs_ = epoch + 1;
     if (worst < options.tolerance) break;
   }
-  svm.weights_.resize(all_weights.size());
-  std::transform(all_weights.begin(), all_weights.end(), svm.weights_.begin(),
-                 ToBf16);
+  svm.served_ = ByteRows(all_weights, num_rows, stride, num_categories);
   return svm;
-}
-
-void LinearSvm::Score(const RowVector& x, std::vector<float>* margins) const {
-  margins->assign(stride_, 0.0f);
-  if (num_categories_ == 0) return;
-  const uint16_t* const weights = weights_.data();
-  const auto row = [&](size_t j) { return weights + x.rows[j] * stride_; };
-  const size_t count = x.rows.size();
-  const float one = 1;
-  const uint16_t* rows[4] = {weights + weights_.size() - stride_};
-  AddScaledBf16<1>(&one, rows, margins->data(), stride_);
-  constexpr size_t kAhead = 12;
-  size_t j = 0;
-  for (; j + 4 <= count; j += 4) {
-    for (size_t k = j + kAhead; k < std::min(j + kAhead + 4, count); ++k) {
-      PrefetchRow(row(k), stride_);
-    }
-    for (size_t k = 0; k < 4; ++k) rows[k] = row(j + k);
-    AddScaledBf16<4>(x.values.data() + j, rows, margins->data(), stride_);
-  }
-  for (; j < count; ++j) {
-    rows[0] = row(j);
-    AddScaledBf16<1>(x.values.data() + j, rows, margins->data(), stride_);
-  }
-  margins->resize(num_categories_);
 }
 
 }  // namespace conclave::router

@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "router_service/classify/byte_rows.h"
 #include "router_service/classify/tfidf.h"
 
 namespace conclave::router {
@@ -56,17 +57,16 @@ class LinearSvm {
   }
 
   // Margins, [num_categories]: above 0 means "more like it than not".
-  void Score(const RowVector& x, std::vector<float>* margins) const;
+  void Score(const RowVector& x, std::vector<float>* margins) const {
+    served_.Score(x, margins);
+  }
 
-  uint32_t num_categories() const { return num_categories_; }
+  uint32_t num_categories() const { return served_.num_categories(); }
   int epochs() const { return epochs_; }
 
  private:
-  size_t stride_ = 0;  // PaddedCategories(num_categories_)
-  uint32_t num_categories_ = 0;
   int epochs_ = 0;
-  // bfloat16, [num_rows + 1][stride_]; the last row is the bias.
-  std::vector<uint16_t> weights_;
+  ByteRows served_;
 };
 
 }  // namespace conclave::router

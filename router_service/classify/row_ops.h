@@ -1,5 +1,5 @@
-// The two loops that training and scoring spend their time in, over rows of
-// one float per category. Rows are padded to a multiple of 8 and need no
+// The loops that training spends its time in, over rows of one float per
+// category. Rows are padded to a multiple of 8 and need no
 // alignment. Multiply and add stay apart (no fused multiply-add), so every
 // processor gets the same bits.
 #ifndef CONCLAVE_ROUTER_SERVICE_CLASSIFY_ROW_OPS_H_
@@ -7,9 +7,7 @@
 
 #include <emmintrin.h>
 
-#include <bit>
 #include <cstddef>
-#include <cstdint>
 
 namespace conclave::router {
 
@@ -38,35 +36,6 @@ inline void AddScaled4(const float* a, const float* x0, const float* x1,
   }
 }
 
-// bfloat16: the upper half of a float. Served weights are kept so, because
-// reading them is what scoring waits for: 150 categories, 2 KB of text, 170 ->
-// 110 us, and half the memory. Rounds to nearest, ties to even.
-inline uint16_t ToBf16(float x) {
-  const auto bits = std::bit_cast<uint32_t>(x);
-  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-// y[0..n) += sum over k of a[k] * x[k][0..n), k ascending; num_rows is 1..4.
-template <int num_rows>
-inline void AddScaledBf16(const float* a, const uint16_t* const* x, float* y,
-                          size_t n) {
-  const __m128i zero = _mm_setzero_si128();
-  for (size_t i = 0; i < n; i += 8) {
-    __m128 low = _mm_loadu_ps(y + i), high = _mm_loadu_ps(y + i + 4);
-    for (int k = 0; k < num_rows; ++k) {
-      const __m128 scale = _mm_set1_ps(a[k]);
-      const __m128i raw =
-          _mm_loadu_si128(reinterpret_cast<const __m128i*>(x[k] + i));
-      const __m128 x_low = _mm_castsi128_ps(_mm_unpacklo_epi16(zero, raw));
-      const __m128 x_high = _mm_castsi128_ps(_mm_unpackhi_epi16(zero, raw));
-      low = _mm_add_ps(low, _mm_mul_ps(scale, x_low));
-      high = _mm_add_ps(high, _mm_mul_ps(scale, x_high));
-    }
-    _mm_storeu_ps(y + i, low);
-    _mm_storeu_ps(y + i + 4, high);
-  }
-}
-
 // Asks for a row of n values before it is needed.
 template <typename T>
 inline void PrefetchRow(const T* x, size_t n) {
@@ -78,8 +47,7 @@ inline void PrefetchRow(const T* x, size_t n) {
 inline float Dot(const float* x, const float* y, size_t n) {
   __m128 sum = _mm_setzero_ps();
   for (size_t i = 0; i < n; i += 4) {
-    sum = _mm_add_ps(sum,
-                     _mm_mul_ps(_mm_loadu_ps(x + i), _mm_loadu_ps(y + i)));
+    sum = _mm_add_ps(sum, _mm_mul_ps(_mm_loadu_ps(x + i), _mm_loadu_ps(y + i)));
   }
   alignas(16) float lanes[4];
   _mm_store_ps(lanes, sum);

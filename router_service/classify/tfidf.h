@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "base/huge_array.h"
 #include "router_service/embed/ngram.h"
 
 namespace conclave::router {
@@ -38,13 +39,10 @@ class TfIdf {
   uint32_t num_rows() const { return num_rows_; }
 
  private:
-  struct Entry {
-    int32_t row = -1;  // -1: not in the vocabulary
-    float idf = 0;
-  };
-  std::vector<Entry> entries_;  // [kNumBuckets], or empty
+  // Apart, so that the table that is read at random is small.
+  HugeArray<int32_t> row_of_;     // [kNumBuckets]; -1: unknown. Or empty
+  std::vector<float> idf_ = {1};  // [1 + num_rows_]; the first: the unknown's
   uint32_t num_rows_ = 0;
-  float unknown_idf_ = 1;        // of an n-gram that no sample has
 };
 
 }  // namespace conclave::router

@@ -21,7 +21,7 @@ inline constexpr uint32_t kFirstWordBucket = kNumBuckets / 2;
 
 // Term frequencies, dampened: values[i] = 1 + ln(count of ids[i]). The ids are
 // distinct and stand in order of first occurrence, which is cheaper than
-// sorting and as deterministic.
+// sorting and as deterministic; characters before words.
 struct NgramVector {
   std::vector<uint32_t> ids;  // < kNumBuckets
   std::vector<float> values;  // >= 1

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <set>
 #include <string>
@@ -41,6 +42,52 @@ TEST(NormalTextTest, FindsWords) {
               testing::ElementsAre("int", "main", "void", "snake_case"));
   EXPECT_THAT(Words("東京 abc"), testing::ElementsAre("東", "京", "abc"));
   EXPECT_THAT(Words("naïve café"), testing::ElementsAre("naïve", "café"));
+}
+
+// ASCII has a path of its own: whatever it makes of a text is what the other
+// makes of it when one more word forces it there.
+TEST(NormalTextTest, AsciiIsReadLikeAnyText) {
+  std::mt19937 random(11);
+  constexpr std::string_view kBytes = "aZ09_ \t\n.,;-\x7f\x01(";
+  for (int round = 0; round < 2000; ++round) {
+    std::string text(random() % 40, '\0');
+    for (char& c : text) c = kBytes[random() % kBytes.size()];
+    const NormalText fast = Normalize(text);
+    const NormalText slow = Normalize(text + " \xc3\xa9");  // and an é
+    const std::string all = fast.bytes.empty() ? " " : fast.bytes;
+    ASSERT_EQ(slow.bytes, all + "\xc3\xa9 ") << text;
+    ASSERT_EQ(slow.word_spans.size(), fast.word_spans.size() + 1) << text;
+    for (size_t i = 0; i < fast.word_spans.size(); ++i) {
+      ASSERT_EQ(slow.word_spans[i].begin, fast.word_spans[i].begin) << text;
+      ASSERT_EQ(slow.word_spans[i].end, fast.word_spans[i].end) << text;
+    }
+    ASSERT_EQ(fast.starts.size(), fast.bytes.size() + 1);
+    for (size_t i = 0; i < fast.bytes.size(); ++i) {
+      ASSERT_EQ(fast.starts[i], i);
+      ASSERT_EQ(slow.starts[i], i);
+    }
+  }
+}
+
+// So do the n-grams: a text's features are among those of the text with more
+// behind it, except the few that its end makes.
+TEST(NgramTest, AsciiHasTheFeaturesOfAnyText) {
+  const std::string text = "transfer 20 dollars from checking to savings";
+  const NgramVector fast = ExtractNgrams(text);
+  const NgramVector slow = ExtractNgrams(text + " caf\xc3\xa9");
+  const std::set<uint32_t> all(slow.ids.begin(), slow.ids.end());
+  EXPECT_GT(fast.ids.size(), 100u);
+  for (const uint32_t id : fast.ids) EXPECT_TRUE(all.contains(id)) << id;
+}
+
+// The classifier weighs the two kinds apart, and cuts the list once.
+TEST(NgramTest, CharactersComeBeforeWords) {
+  const NgramVector vector =
+      ExtractNgrams("what is the capital of r\xc3\xa9union, capital of what");
+  EXPECT_TRUE(std::is_partitioned(
+      vector.ids.begin(), vector.ids.end(),
+      [](uint32_t id) { return id < kFirstWordBucket; }));
+  EXPECT_GE(vector.ids.back(), kFirstWordBucket);
 }
 
 TEST(NgramTest, EmptyTextHasNoFeatures) {

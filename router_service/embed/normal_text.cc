@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
+#include <numeric>
 
 namespace conclave::router {
 namespace {
@@ -16,7 +18,7 @@ constexpr std::array<Kind, 128> kAsciiKind = [] {
   for (int c = 0; c < 128; ++c) {
     const bool word = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
                       (c >= 'A' && c <= 'Z') || c == '_';
-    kinds[c] = word ? Kind::kWord
+    kinds[c] = word                     ? Kind::kWord
                : (c <= ' ' || c == 127) ? Kind::kSpace
                                         : Kind::kOther;
   }
@@ -88,6 +90,53 @@ class Builder {
   bool in_word_ = false;
 };
 
+bool IsAscii(std::string_view text) {
+  size_t i = 0;
+  uint64_t seen = 0;
+  for (; i + 8 <= text.size(); i += 8) {
+    uint64_t eight = 0;
+    std::memcpy(&eight, text.data() + i, 8);
+    seen |= eight;
+  }
+  for (; i < text.size(); ++i) seen |= static_cast<uint8_t>(text[i]);
+  return (seen & 0x8080808080808080ull) == 0;
+}
+
+// What Builder makes of it, with a byte for a character. Where words end cannot
+// be predicted, so nothing branches on it: every value is written, and the
+// place to write moves on when it counts.
+NormalText NormalizeAscii(std::string_view text) {
+  NormalText out;
+  out.bytes.resize(text.size() + 2);
+  out.word_spans.resize(text.size() / 2 + 2);
+  char* const bytes = out.bytes.data();
+  NormalText::Span* const spans = out.word_spans.data();
+  bytes[0] = ' ';
+  uint32_t at = 1, begun = 0, ended = 0;  // words
+  bool in_space = true, in_word = false;
+  for (const char c : text) {
+    const Kind kind = kAsciiKind[static_cast<uint8_t>(c)];
+    const bool space = kind == Kind::kSpace, word = kind == Kind::kWord;
+    const bool upper = c >= 'A' && c <= 'Z';
+    bytes[at] = space ? ' ' : static_cast<char>(upper ? c + ('a' - 'A') : c);
+    spans[begun].begin = at;
+    spans[ended].end = at;
+    begun += word && !in_word;
+    ended += !word && in_word;
+    at += !(space && in_space);
+    in_space = space;
+    in_word = word;
+  }
+  if (in_word) spans[ended].end = at;
+  if (!in_space) bytes[at++] = ' ';
+  if (at == 1) at = 0;  // nothing visible
+  out.bytes.resize(at);
+  out.word_spans.resize(begun);
+  out.starts.resize(at + 1);
+  std::iota(out.starts.begin(), out.starts.end(), 0u);
+  return out;
+}
+
 }  // namespace
 
 NormalText Normalize(std::string_view text) {
@@ -95,6 +144,7 @@ NormalText Normalize(std::string_view text) {
   // character is at most U8_MAX_LENGTH bytes for each byte read.
   constexpr size_t kMaxBytes = size_t{1} << 29;
   text = text.substr(0, kMaxBytes);
+  if (IsAscii(text)) return NormalizeAscii(text);
   Builder builder(text.size());
   const auto* bytes = reinterpret_cast<const uint8_t*>(text.data());
   const auto size = static_cast<int32_t>(text.size());

@@ -16,16 +16,10 @@ namespace {
 using registry::ExpertState;
 using registry::Snapshot;
 
-// A stream that ended before it began.
-class NoStream final : public StreamCall {
- public:
-  void Cancel() override {}
-};
-
 std::unique_ptr<StreamCall> Refuse(const StreamCallbacks& callbacks,
                                    absl::Status status) {
   callbacks.on_done(std::move(status));
-  return std::make_unique<NoStream>();
+  return std::make_unique<EndedStream>();
 }
 
 std::string RandomPrefix() {

@@ -180,9 +180,9 @@ class WiredHouse final : public House {
     core.resolver = resolver_.get();
     core.journal = journal_.get();
     core.workers = directory_.get();
-    core.remove_expert = [this](const std::string& expert) {
-      return registry_client_->RemoveExpert(expert, "",
-                                            absl::Now() + absl::Seconds(5));
+    core.remove_drained = [this](const registry::ExpertSpec& expert) {
+      return registry::RemoveDrained(*registry_client_, expert,
+                                     absl::Now() + absl::Seconds(5));
     };
     core_ = std::make_unique<router::RouterCore>(std::move(core));
   }

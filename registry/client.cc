@@ -198,11 +198,12 @@ class GrpcRegistryClient final : public RegistryClient {
                      Call(&v1::Registry::Stub::DrainExpert, request, deadline));
     return FromProto(expert);
   }
-  absl::Status RemoveExpert(const std::string& name,
+  absl::Status RemoveExpert(const std::string& name, uint64_t expected_version,
                             const std::string& idempotency_key,
                             absl::Time deadline) override {
     v1::ExpertRequest request;
     request.set_name(name);
+    request.set_expected_version(expected_version);
     request.set_idempotency_key(idempotency_key);
     return Call(&v1::Registry::Stub::RemoveExpert, request, deadline).status();
   }
@@ -342,6 +343,13 @@ absl::StatusOr<ModelRecord> GrpcRegistryClient::ImportModel(
 }
 
 }  // namespace
+
+absl::Status RemoveDrained(RegistryClient& client, const ExpertSpec& expert,
+                           absl::Time deadline) {
+  return client.RemoveExpert(
+      expert.name, expert.version,
+      fmt::format("drained/{}/{}", expert.name, expert.version), deadline);
+}
 
 std::unique_ptr<RegistryClient> RegistryClient::Create(
     std::shared_ptr<grpc::Channel> channel) {

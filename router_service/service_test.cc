@@ -287,8 +287,9 @@ TEST_F(RouterServiceTest, APausedReaderLosesNothing) {
 
 TEST_F(RouterServiceTest, AReaderThatNeverComesBackIsCutOff) {
   // This target cannot pause: 24 MiB do not fit into the queue.
-  resolver_.Add("chat", {.words = std::vector<std::string>(
-                             24, std::string(1 << 20, 'x'))});
+  resolver_.Add(
+      "chat", {.words = std::vector<std::string>(24, std::string(1 << 20, 'x')),
+               .deaf = true});
   Result result;
   const auto call =
       client_->Generate(Text("hello", "slow"), Soon(), result.callbacks());

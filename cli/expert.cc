@@ -183,8 +183,8 @@ absl::StatusOr<int> Drain(const Options& options) {
 
 absl::StatusOr<int> Remove(const Options& options) {
   ASSIGN_OR_RETURN(auto connection, ConnectRegistry(options.connection));
-  RETURN_IF_ERROR(connection->client().RemoveExpert(options.spec.name,
-                                                    IdempotencyKey(), Soon()));
+  RETURN_IF_ERROR(connection->client().RemoveExpert(
+      options.spec.name, /*expected_version=*/0, IdempotencyKey(), Soon()));
   if (!options.json) std::printf("removed %s\n", options.spec.name.c_str());
   return 0;
 }

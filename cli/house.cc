@@ -67,6 +67,15 @@ class UnloadingAdmin final : public registry::ModelAdmin {
   workers::ModelHost* const host_;
 };
 
+absl::StatusOr<absl::Duration> Timeout(const char* flag, double seconds) {
+  // Written so that NaN is refused too.
+  if (!(seconds >= 0)) {
+    return InvalidArgument("{} is {}; it must be 0 (any time) or more seconds",
+                           flag, seconds);
+  }
+  return seconds == 0 ? absl::InfiniteDuration() : absl::Seconds(seconds);
+}
+
 // The first registered encoder, or the one named.
 std::string EncoderModel(const registry::Snapshot& snapshot,
                          const std::string& wanted) {
@@ -92,7 +101,7 @@ class WiredHouse final : public House {
     admin_ =
         std::make_unique<UnloadingAdmin>(&data_->model_admin(), host_.get());
     RETURN_IF_ERROR(OpenInside());
-    OpenRouter();
+    RETURN_IF_ERROR(OpenRouter());
     RETURN_IF_ERROR(OpenOutside());
     RETURN_IF_ERROR(JoinLocalWorker());
     return OpenGateway();
@@ -147,8 +156,18 @@ class WiredHouse final : public House {
     return registry_client_->WaitUntilReady(absl::Now() + absl::Seconds(10));
   }
 
-  void OpenRouter() {
-    upstream_ = *upstream::UpstreamClient::Create({});
+  absl::Status OpenRouter() {
+    router::RouterCoreOptions options;
+    router::DispatchOptions& dispatch = options.dispatch;
+    ASSIGN_OR_RETURN(
+        dispatch.first_token_timeout,
+        Timeout("--first-token-timeout", options_.first_token_timeout));
+    ASSIGN_OR_RETURN(dispatch.token_timeout,
+                     Timeout("--token-timeout", options_.token_timeout));
+    upstream::UpstreamOptions upstream;
+    upstream.first_byte_timeout = dispatch.first_token_timeout;
+    upstream.idle_timeout = dispatch.token_timeout;
+    ASSIGN_OR_RETURN(upstream_, upstream::UpstreamClient::Create(upstream));
     directory_ = std::make_unique<router::WorkerDirectory>(
         [this](const std::string& address)
             -> std::shared_ptr<workers::WorkerClient> {
@@ -180,11 +199,12 @@ class WiredHouse final : public House {
     core.resolver = resolver_.get();
     core.journal = journal_.get();
     core.workers = directory_.get();
-    core.remove_expert = [this](const std::string& expert) {
-      return registry_client_->RemoveExpert(expert, "",
-                                            absl::Now() + absl::Seconds(5));
+    core.remove_drained = [this](const registry::ExpertSpec& expert) {
+      return registry::RemoveDrained(*registry_client_, expert,
+                                     absl::Now() + absl::Seconds(5));
     };
-    core_ = std::make_unique<router::RouterCore>(std::move(core));
+    core_ = std::make_unique<router::RouterCore>(std::move(core), options);
+    return absl::OkStatus();
   }
 
   absl::StatusOr<std::vector<float>> Embed(std::string_view text) {

@@ -22,6 +22,9 @@ struct HouseOptions {
   // first encoder registered), or "none".
   std::string encoder = "auto";
   bool allow_remote_grpc = false;
+  // Seconds; 0: any time. As in dispatch/dispatcher.h.
+  double first_token_timeout = 300;
+  double token_timeout = 60;
   WorkerOptions worker;
 };
 

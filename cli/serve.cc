@@ -64,6 +64,12 @@ void AddServeCommand(CLI::App& app, Action& chosen) {
                       "none");
   command->add_flag("--allow-remote-grpc", house.allow_remote_grpc,
                     "Let --grpc be an address that other machines reach");
+  command->add_option("--first-token-timeout", house.first_token_timeout,
+                      "Seconds an expert has for its first token; then the "
+                      "next candidate is asked (0: any time)");
+  command->add_option("--token-timeout", house.token_timeout,
+                      "Seconds from one token to the next; then the answer "
+                      "ends with an error (0: any time)");
   command->add_option("--drain-seconds", options->drain_seconds,
                       "How long running answers may take after SIGTERM");
   AddWorkerOptions(*command, house.worker);

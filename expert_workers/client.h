@@ -1,17 +1,17 @@
 // Speaks to a worker. Shows no gRPC type: messages are plain protobuf.
 //
 // Threads: all methods may run concurrently; callbacks come one at a time for
-// one call, on a thread of the channel's, and may block briefly: the next
-// event is not read before the callback returns (that is the back-pressure).
+// one call, on a thread of gRPC's that the whole process shares: they must not
+// block. Who cannot keep up pauses the stream (that is the back-pressure).
 #ifndef CONCLAVE_EXPERT_WORKERS_CLIENT_H_
 #define CONCLAVE_EXPERT_WORKERS_CLIENT_H_
 
 #include <absl/time/time.h>
 
-#include <functional>
 #include <memory>
 
 #include "base/status.h"
+#include "base/stream_call.h"
 #include "conclave/v1/common.pb.h"
 #include "conclave/v1/worker.pb.h"
 
@@ -21,24 +21,7 @@ class Channel;
 
 namespace conclave {
 
-// A running stream. Destroying it cancels it and waits for on_done.
-class StreamCall {
- public:
-  virtual ~StreamCall() = default;
-  // May be called at any time, from any thread, also from a callback.
-  virtual void Cancel() = 0;
-  // Asks for no more events until Resume(); a few may still come. From any
-  // thread, also from a callback. A stream that cannot pause ignores both, so
-  // the reader's queue needs a bound of its own.
-  virtual void Pause() {}
-  virtual void Resume() {}
-};
-
-struct StreamCallbacks {
-  std::function<void(const v1::GenerateEvent& event)> on_event;
-  // Once, last; nothing is called afterwards.
-  std::function<void(absl::Status status)> on_done;
-};
+using StreamCallbacks = EventCallbacks<v1::GenerateEvent>;
 
 }  // namespace conclave
 

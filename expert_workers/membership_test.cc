@@ -84,7 +84,7 @@ class FakeRegistryClient final : public registry::RegistryClient {
                                                    absl::Time) override {
     return NotUsed();
   }
-  absl::Status RemoveExpert(const std::string&, const std::string&,
+  absl::Status RemoveExpert(const std::string&, uint64_t, const std::string&,
                             absl::Time) override {
     return NotUsed();
   }

@@ -8,7 +8,7 @@
 #include <optional>
 #include <thread>
 
-#include "base/rpc/status.h"
+#include "base/rpc/client_call.h"
 #include "conclave/v1/registry.grpc.pb.h"
 #include "registry/codec.h"
 
@@ -16,17 +16,13 @@ namespace conclave::registry {
 namespace {
 
 using rpc::FromGrpc;
+using rpc::SetDeadline;
 
 // Between two attempts to reach the registry.
 constexpr std::chrono::milliseconds kFirstRetry{50};
 constexpr std::chrono::milliseconds kSlowestRetry{1000};
 
 int64_t NowMs() { return absl::ToUnixMillis(absl::Now()); }
-
-void SetDeadline(grpc::ClientContext& context, absl::Time deadline) {
-  if (deadline == absl::InfiniteFuture()) return;
-  context.set_deadline(absl::ToChronoTime(deadline));
-}
 
 void Apply(const v1::Change& change, Snapshot& state) {
   state.revision = std::max(state.revision, change.revision());
@@ -187,9 +183,9 @@ class GrpcRegistryClient final : public RegistryClient {
     v1::RegisterExpertRequest request;
     *request.mutable_expert() = ToProto(spec);
     request.set_idempotency_key(idempotency_key);
-    ASSIGN_OR_RETURN(const v1::Expert expert,
-                     Call<v1::Expert>(&v1::Registry::Stub::RegisterExpert,
-                                      request, deadline));
+    ASSIGN_OR_RETURN(
+        const v1::Expert expert,
+        Call(&v1::Registry::Stub::RegisterExpert, request, deadline));
     return FromProto(expert);
   }
   absl::StatusOr<ExpertSpec> DrainExpert(const std::string& name,
@@ -198,20 +194,18 @@ class GrpcRegistryClient final : public RegistryClient {
     v1::ExpertRequest request;
     request.set_name(name);
     request.set_idempotency_key(idempotency_key);
-    ASSIGN_OR_RETURN(
-        const v1::Expert expert,
-        Call<v1::Expert>(&v1::Registry::Stub::DrainExpert, request, deadline));
+    ASSIGN_OR_RETURN(const v1::Expert expert,
+                     Call(&v1::Registry::Stub::DrainExpert, request, deadline));
     return FromProto(expert);
   }
-  absl::Status RemoveExpert(const std::string& name,
+  absl::Status RemoveExpert(const std::string& name, uint64_t expected_version,
                             const std::string& idempotency_key,
                             absl::Time deadline) override {
     v1::ExpertRequest request;
     request.set_name(name);
+    request.set_expected_version(expected_version);
     request.set_idempotency_key(idempotency_key);
-    return Call<v1::RemoveResponse>(&v1::Registry::Stub::RemoveExpert, request,
-                                    deadline)
-        .status();
+    return Call(&v1::Registry::Stub::RemoveExpert, request, deadline).status();
   }
   absl::StatusOr<std::vector<ExpertSpec>> ListExperts(
       absl::Time deadline) override;
@@ -223,8 +217,7 @@ class GrpcRegistryClient final : public RegistryClient {
       absl::Time deadline) override {
     ASSIGN_OR_RETURN(
         const v1::ListModelsResponse response,
-        Call<v1::ListModelsResponse>(&v1::Registry::Stub::ListModels,
-                                     v1::ListRequest(), deadline));
+        Call(&v1::Registry::Stub::ListModels, v1::ListRequest(), deadline));
     std::vector<ModelRecord> models;
     for (const v1::Model& model : response.models()) {
       models.push_back(FromProto(model));
@@ -235,25 +228,20 @@ class GrpcRegistryClient final : public RegistryClient {
                            absl::Time deadline) override {
     v1::ModelRequest request;
     request.set_name(name);
-    return Call<v1::RemoveResponse>(&v1::Registry::Stub::RemoveModel, request,
-                                    deadline)
-        .status();
+    return Call(&v1::Registry::Stub::RemoveModel, request, deadline).status();
   }
   absl::Status SetAlias(const std::string& alias, const std::string& expert,
                         absl::Time deadline) override {
     v1::SetAliasRequest request;
     request.mutable_alias()->set_name(alias);
     request.mutable_alias()->set_target(expert);
-    return Call<v1::Alias>(&v1::Registry::Stub::SetAlias, request, deadline)
-        .status();
+    return Call(&v1::Registry::Stub::SetAlias, request, deadline).status();
   }
   absl::Status RemoveAlias(const std::string& alias,
                            absl::Time deadline) override {
     v1::ModelRequest request;
     request.set_name(alias);
-    return Call<v1::RemoveResponse>(&v1::Registry::Stub::RemoveAlias, request,
-                                    deadline)
-        .status();
+    return Call(&v1::Registry::Stub::RemoveAlias, request, deadline).status();
   }
 
   absl::StatusOr<WorkerRecord> JoinWorker(
@@ -264,8 +252,7 @@ class GrpcRegistryClient final : public RegistryClient {
     request.set_address(address);
     request.mutable_models()->Add(models.begin(), models.end());
     ASSIGN_OR_RETURN(const v1::JoinWorkerResponse response,
-                     Call<v1::JoinWorkerResponse>(
-                         &v1::Registry::Stub::JoinWorker, request, deadline));
+                     Call(&v1::Registry::Stub::JoinWorker, request, deadline));
     return WorkerRecord{.name = name,
                         .address = address,
                         .epoch = response.epoch(),
@@ -281,8 +268,7 @@ class GrpcRegistryClient final : public RegistryClient {
     request.mutable_models()->Add(models.begin(), models.end());
     ASSIGN_OR_RETURN(
         const v1::HeartbeatWorkerResponse response,
-        Call<v1::HeartbeatWorkerResponse>(&v1::Registry::Stub::HeartbeatWorker,
-                                          request, deadline));
+        Call(&v1::Registry::Stub::HeartbeatWorker, request, deadline));
     return WorkerRecord{.name = name,
                         .address = "",
                         .epoch = epoch,
@@ -294,22 +280,16 @@ class GrpcRegistryClient final : public RegistryClient {
     v1::LeaveWorkerRequest request;
     request.set_name(name);
     request.set_epoch(epoch);
-    return Call<v1::RemoveResponse>(&v1::Registry::Stub::LeaveWorker, request,
-                                    deadline)
-        .status();
+    return Call(&v1::Registry::Stub::LeaveWorker, request, deadline).status();
   }
 
  private:
-  template <typename Response, typename Method, typename Request>
-  absl::StatusOr<Response> Call(Method method, const Request& request,
-                                absl::Time deadline) {
-    grpc::ClientContext context;
-    SetDeadline(context, deadline);
-    Response response;
-    const grpc::Status status =
-        (stub_.get()->*method)(&context, request, &response);
-    if (!status.ok()) return FromGrpc(status);
-    return response;
+  template <typename Request, typename Response>
+  absl::StatusOr<Response> Call(
+      grpc::Status (v1::Registry::Stub::*method)(grpc::ClientContext*,
+                                                 const Request&, Response*),
+      const Request& request, absl::Time deadline) {
+    return rpc::Call(*stub_, method, request, deadline);
   }
 
   const std::unique_ptr<v1::Registry::Stub> stub_;
@@ -363,6 +343,13 @@ absl::StatusOr<ModelRecord> GrpcRegistryClient::ImportModel(
 }
 
 }  // namespace
+
+absl::Status RemoveDrained(RegistryClient& client, const ExpertSpec& expert,
+                           absl::Time deadline) {
+  return client.RemoveExpert(
+      expert.name, expert.version,
+      fmt::format("drained/{}/{}", expert.name, expert.version), deadline);
+}
 
 std::unique_ptr<RegistryClient> RegistryClient::Create(
     std::shared_ptr<grpc::Channel> channel) {

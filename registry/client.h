@@ -5,6 +5,7 @@
 
 #include <absl/time/time.h>
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -62,7 +63,9 @@ class RegistryClient : public SnapshotSource {
   virtual absl::StatusOr<ExpertSpec> DrainExpert(
       const std::string& name, const std::string& idempotency_key,
       absl::Time deadline) = 0;
+  // `expected_version` 0: any.
   virtual absl::Status RemoveExpert(const std::string& name,
+                                    uint64_t expected_version,
                                     const std::string& idempotency_key,
                                     absl::Time deadline) = 0;
   virtual absl::StatusOr<std::vector<ExpertSpec>> ListExperts(
@@ -89,6 +92,11 @@ class RegistryClient : public SnapshotSource {
   virtual absl::Status LeaveWorker(const std::string& name, uint64_t epoch,
                                    absl::Time deadline) = 0;
 };
+
+// Removes a drained expert, as its snapshot showed it: never one that was
+// added under the name since (ABORTED), however often it is called.
+absl::Status RemoveDrained(RegistryClient& client, const ExpertSpec& expert,
+                           absl::Time deadline);
 
 }  // namespace conclave::registry
 

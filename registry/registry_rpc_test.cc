@@ -141,7 +141,7 @@ TEST_P(RegistryRpcTest, CallsAndErrorsCrossTheWire) {
   const auto drained = client->DrainExpert("coder", "", Soon());
   ASSERT_OK_STATUS(drained);
   EXPECT_EQ(drained->state, ExpertState::kDraining);
-  ASSERT_OK_STATUS(client->RemoveExpert("coder", "", Soon()));
+  ASSERT_OK_STATUS(client->RemoveExpert("coder", 0, "", Soon()));
   const auto experts = client->ListExperts(Soon());
   ASSERT_OK_STATUS(experts);
   ASSERT_EQ(experts->size(), 1u);
@@ -149,6 +149,35 @@ TEST_P(RegistryRpcTest, CallsAndErrorsCrossTheWire) {
   const auto gone =
       TimeUntil([&] { return !client->snapshot()->experts.contains("coder"); });
   EXPECT_TRUE(gone.has_value());
+}
+
+TEST_P(RegistryRpcTest, ANewExpertIsNotRemovedInADrainedOnesPlace) {
+  const auto client = Client();
+  ASSERT_OK_STATUS(client->RegisterExpert(OnModel("chat", "small", {"general"}),
+                                          "", Soon()));
+  const auto add = [&] {
+    ASSERT_OK_STATUS(client->RegisterExpert(OnModel("coder", "small", {"code"}),
+                                            "", Soon()));
+  };
+  const auto is_there = [&] {
+    return registry_->snapshot()->experts.contains("coder");
+  };
+  add();
+  const auto first = client->DrainExpert("coder", "", Soon());
+  ASSERT_OK_STATUS(first);
+  ASSERT_OK_STATUS(RemoveDrained(*client, *first, Soon()));
+  EXPECT_FALSE(is_there());
+  add();
+  // The answer was lost, and the call is made again.
+  ASSERT_OK_STATUS(RemoveDrained(*client, *first, Soon()));
+  EXPECT_TRUE(is_there());
+  // Somebody else removed it, and added it anew.
+  const auto second = client->DrainExpert("coder", "", Soon());
+  ASSERT_OK_STATUS(second);
+  ASSERT_OK_STATUS(client->RemoveExpert("coder", 0, "", Soon()));
+  add();
+  EXPECT_STATUS(RemoveDrained(*client, *second, Soon()), kAborted, "version");
+  EXPECT_TRUE(is_there());
 }
 
 TEST_P(RegistryRpcTest, ModelsAreImportedAndRemoved) {
@@ -168,7 +197,7 @@ TEST_P(RegistryRpcTest, ModelsAreImportedAndRemoved) {
   EXPECT_STATUS(client->RemoveModel("big", Soon()), kFailedPrecondition,
                 "chat");
   EXPECT_TRUE(models_.removed.empty());
-  ASSERT_OK_STATUS(client->RemoveExpert("chat", "", Soon()));
+  ASSERT_OK_STATUS(client->RemoveExpert("chat", 0, "", Soon()));
   ASSERT_OK_STATUS(client->RemoveModel("big", Soon()));
   EXPECT_EQ(models_.removed, std::vector<std::string>{"big"});
   models_.remove_answer = Unavailable("disk");

@@ -16,16 +16,10 @@ namespace {
 using registry::ExpertState;
 using registry::Snapshot;
 
-// A stream that ended before it began.
-class NoStream final : public StreamCall {
- public:
-  void Cancel() override {}
-};
-
 std::unique_ptr<StreamCall> Refuse(const StreamCallbacks& callbacks,
                                    absl::Status status) {
   callbacks.on_done(std::move(status));
-  return std::make_unique<NoStream>();
+  return std::make_unique<EndedStream>();
 }
 
 std::string RandomPrefix() {
@@ -280,12 +274,13 @@ void RouterCore::KeepHouse() {
 // A request that began after the first snapshot in which an expert drained
 // cannot choose it; once the older ones are gone, so is the need for it.
 void RouterCore::RemoveIdle(const Snapshot& snapshot) {
-  if (!dependencies_.remove_expert) return;
-  std::map<std::string, uint64_t> draining;
+  if (!dependencies_.remove_drained) return;
+  decltype(draining_since_) draining;
   for (const auto& [name, expert] : snapshot.experts) {
     if (expert->state != ExpertState::kDraining) continue;
-    const auto known = draining_since_.find(name);
-    draining[name] =
+    const auto key = std::pair(name, expert->version);
+    const auto known = draining_since_.find(key);
+    draining[key] =
         known == draining_since_.end() ? snapshot.revision : known->second;
   }
   draining_since_ = draining;
@@ -293,23 +288,24 @@ void RouterCore::RemoveIdle(const Snapshot& snapshot) {
     std::lock_guard lock(mutex_);
     draining_ = !draining.empty();
   }
-  for (const auto& [name, revision] : draining) {
-    if (!in_flight_.IdleSince(name, revision)) continue;
+  for (const auto& [key, revision] : draining) {
+    if (!in_flight_.IdleSince(key.first, revision)) continue;
+    const registry::ExpertSpec& expert = *snapshot.experts.at(key.first);
     // A failure is tried again at the next look.
-    if (dependencies_.remove_expert(name).ok()) {
-      ReleaseWeights(snapshot, name);
+    if (dependencies_.remove_drained(expert).ok()) {
+      ReleaseWeights(snapshot, expert);
     }
   }
 }
 
 void RouterCore::ReleaseWeights(const Snapshot& snapshot,
-                                const std::string& expert) {
-  const std::string& model = snapshot.experts.at(expert)->model;
+                                const registry::ExpertSpec& expert) {
+  const std::string& model = expert.model;
   if (dependencies_.workers == nullptr || !snapshot.models.contains(model)) {
     return;
   }
   for (const auto& [name, other] : snapshot.experts) {
-    if (name != expert && other->model == model) return;  // still needed
+    if (name != expert.name && other->model == model) return;  // still needed
   }
   const std::string& version = snapshot.models.at(model).version;
   for (const auto& [name, worker] : snapshot.workers) {

@@ -23,6 +23,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/status.h"
@@ -48,9 +49,10 @@ struct RouterCoreDependencies {
   Clock* clock = &Clock::Real();
   // May be null: then nothing is known of residency, and nothing unloaded.
   WorkerDirectory* workers = nullptr;
-  // RegistryClient::RemoveExpert; may be null. Called by the housekeeper when
-  // a draining expert is idle; may block for a moment.
-  std::function<absl::Status(const std::string& expert)> remove_expert;
+  // registry::RemoveDrained; may be null. Called by the housekeeper when a
+  // draining expert is idle; may block for a moment.
+  std::function<absl::Status(const registry::ExpertSpec& expert)>
+      remove_drained;
 };
 
 struct RouterCoreOptions {
@@ -99,7 +101,7 @@ class RouterCore {
   void KeepHouse();
   void RemoveIdle(const registry::Snapshot& snapshot);
   void ReleaseWeights(const registry::Snapshot& snapshot,
-                      const std::string& expert);
+                      const registry::ExpertSpec& expert);
 
   const RouterCoreDependencies dependencies_;
   const RouterCoreOptions options_;
@@ -112,7 +114,9 @@ class RouterCore {
   bool closing_ = false;
   bool ended_ = false;     // a request ended since the last look
   bool draining_ = false;  // someone drains: only then ends matter
-  std::map<std::string, uint64_t> draining_since_;  // expert -> revision
+  // Expert and version -> the first revision that was seen with it draining.
+  // Of a name alone, the next expert to bear it would inherit the revision.
+  std::map<std::pair<std::string, uint64_t>, uint64_t> draining_since_;
 
   InFlight in_flight_;
   Dispatcher dispatcher_;

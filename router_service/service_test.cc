@@ -68,9 +68,9 @@ class RouterServiceTest : public ::testing::Test {
     dependencies.registry = &registry_;
     dependencies.resolver = &resolver_;
     dependencies.journal = journal_.get();
-    dependencies.remove_expert = [this](const std::string& expert) {
+    dependencies.remove_drained = [this](const registry::ExpertSpec& expert) {
       std::lock_guard lock(mutex_);
-      removed_.push_back(expert);
+      removed_.push_back(fmt::format("{} {}", expert.name, expert.version));
       return absl::OkStatus();
     };
     RouterCoreOptions options;
@@ -287,8 +287,9 @@ TEST_F(RouterServiceTest, APausedReaderLosesNothing) {
 
 TEST_F(RouterServiceTest, AReaderThatNeverComesBackIsCutOff) {
   // This target cannot pause: 24 MiB do not fit into the queue.
-  resolver_.Add("chat", {.words = std::vector<std::string>(
-                             24, std::string(1 << 20, 'x'))});
+  resolver_.Add(
+      "chat", {.words = std::vector<std::string>(24, std::string(1 << 20, 'x')),
+               .deaf = true});
   Result result;
   const auto call =
       client_->Generate(Text("hello", "slow"), Soon(), result.callbacks());
@@ -323,7 +324,7 @@ TEST_F(RouterServiceTest, ADrainingExpertFinishesWhatRunsAndIsRemoved) {
     absl::SleepFor(absl::Milliseconds(1));
   }
   ASSERT_FALSE(removed().empty());
-  EXPECT_EQ(removed()[0], "coder");
+  EXPECT_EQ(removed()[0], "coder 7");
 }
 
 TEST_F(RouterServiceTest, Embeds) {

@@ -78,12 +78,6 @@ class UpstreamStream final : public StreamCall {
   const std::unique_ptr<HttpCall> call_;
 };
 
-// A stream that ended before it began.
-class NoStream final : public StreamCall {
- public:
-  void Cancel() override {}
-};
-
 class HttpUpstreamClient final : public UpstreamClient {
  public:
   HttpUpstreamClient(UpstreamOptions options,
@@ -97,7 +91,7 @@ class HttpUpstreamClient final : public UpstreamClient {
     absl::StatusOr<HttpCallRequest> call = Prepare(request, endpoint, deadline);
     if (!call.ok()) {
       callbacks.on_done(call.status());
-      return std::make_unique<NoStream>();
+      return std::make_unique<EndedStream>();
     }
     const std::string host = call->url.Authority();
     auto answer = std::make_shared<Answer>(

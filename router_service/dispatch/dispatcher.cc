@@ -1,7 +1,9 @@
 #include "router_service/dispatch/dispatcher.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <deque>
+#include <limits>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -20,6 +22,14 @@ Verdict Judge(const absl::Status& status, bool deadline_passed) {
 std::string Attempt(const std::string& expert, const absl::Status& status) {
   return fmt::format("{}: {} {}", expert, CodeName(status.code()),
                      Message(status));
+}
+
+constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+
+// `timeout` after `now`.
+int64_t Later(int64_t now, absl::Duration timeout) {
+  const int64_t nanos = absl::ToInt64Nanoseconds(timeout);
+  return nanos > kNever - now ? kNever : now + nanos;
 }
 
 // What the caller hears when everybody has failed.
@@ -52,9 +62,13 @@ class DispatchCall final : public StreamCall {
       : dispatcher_(dispatcher),
         request_(std::move(request)),
         callbacks_(std::move(callbacks)),
-        start_ns_(dispatcher->clock_->MonotonicNanos()) {}
+        start_ns_(dispatcher->clock_->MonotonicNanos()),
+        watch_(dispatcher->watchdog_.Start(
+            Later(start_ns_, LookEvery()),
+            [this](int64_t now) { return CheckLate(now); })) {}
 
   ~DispatchCall() override {
+    watch_ = {};
     Cancel();
     std::unique_lock lock(mutex_);
     quiet_.wait(lock, [this] { return done_ && busy_ == 0; });
@@ -67,12 +81,20 @@ class DispatchCall final : public StreamCall {
                 [](StreamCall& call) { call.Cancel(); });
   }
   void Pause() override {
-    ForEachCall([this] { paused_ = true; },
-                [](StreamCall& call) { call.Pause(); });
+    ForEachCall(
+        [this] {
+          paused_ = true;
+          ExpectLocked();
+        },
+        [](StreamCall& call) { call.Pause(); });
   }
   void Resume() override {
-    ForEachCall([this] { paused_ = false; },
-                [](StreamCall& call) { call.Resume(); });
+    ForEachCall(
+        [this] {
+          paused_ = false;
+          ExpectLocked();
+        },
+        [](StreamCall& call) { call.Resume(); });
   }
 
   // Starts the next target, or ends the call when there is none. Runs in
@@ -117,6 +139,48 @@ class DispatchCall final : public StreamCall {
     return cancelled_;
   }
 
+  // --- Silence ---
+
+  const DispatchOptions& options() const { return dispatcher_->options_; }
+  absl::Duration Patience() const {
+    return committed_ ? options().token_timeout : options().first_token_timeout;
+  }
+  // Often enough to meet a time limit that was set since the last look.
+  absl::Duration LookEvery() const {
+    return std::min(options().token_timeout, options().first_token_timeout);
+  }
+
+  // From now on the target has its time again, unless nobody wants its tokens.
+  void ExpectLocked() {
+    late_after_ns_ =
+        paused_ ? kNever
+                : Later(dispatcher_->clock_->MonotonicNanos(), Patience());
+  }
+
+  // The watchdog's look: gives a late target up, which ends with on_done.
+  int64_t CheckLate(int64_t now) {
+    std::lock_guard lock(mutex_);
+    if (now >= late_after_ns_ && !calls_.empty()) {
+      late_ = true;
+      late_after_ns_ = kNever;
+      calls_.back()->Cancel();
+    }
+    return std::min(late_after_ns_, Later(now, LookEvery()));
+  }
+
+  // The status of a target that has ended, if we had given it up.
+  absl::Status WithLateness(absl::Status status) {
+    std::lock_guard lock(mutex_);
+    late_after_ns_ = kNever;
+    if (!std::exchange(late_, false) || cancelled_ ||
+        status.code() != absl::StatusCode::kCancelled) {
+      return status;
+    }
+    return DeadlineExceeded("no {}token came within {} s",
+                            committed_ ? "" : "first ",
+                            absl::ToDoubleSeconds(Patience()));
+  }
+
   bool DeadlinePassed() const {
     return dispatcher_->clock_->Now() >= request_.deadline;
   }
@@ -152,6 +216,10 @@ class DispatchCall final : public StreamCall {
   void StartTarget() {
     ++attempts_;
     started_.reset();
+    {
+      std::lock_guard lock(mutex_);
+      ExpectLocked();
+    }
     StreamCallbacks callbacks;
     callbacks.on_event = [this](const v1::GenerateEvent& event) {
       OnEvent(event);
@@ -178,6 +246,10 @@ class DispatchCall final : public StreamCall {
       return;
     }
     if (!committed_ && !event.has_usage()) Commit();
+    if (committed_) {
+      std::lock_guard lock(mutex_);
+      ExpectLocked();
+    }
     if (event.has_finished()) {
       outcome_.set_finish_reason(event.finished().reason());
     }
@@ -190,7 +262,10 @@ class DispatchCall final : public StreamCall {
 
   // The first token: from here on the choice is final.
   void Commit() {
-    committed_ = true;
+    {
+      std::lock_guard lock(mutex_);
+      committed_ = true;
+    }
     outcome_.set_ttft_us(ElapsedUs());
     outcome_.set_expert(expert_);
     request_.ticket.Answering(expert_, uses_);
@@ -205,6 +280,7 @@ class DispatchCall final : public StreamCall {
   }
 
   void OnTargetDone(absl::Status status) {
+    status = WithLateness(std::move(status));
     if (status.ok() && !committed_) {
       status = Unavailable("it ended without an answer");
     }
@@ -260,7 +336,7 @@ class DispatchCall final : public StreamCall {
   std::set<std::string> uses_;
   ResolvedTarget target_;
   std::optional<v1::GenerateEvent> started_;
-  bool committed_ = false;
+  bool committed_ = false;  // changed under mutex_: others look at it there
   absl::Status last_error_ = Unavailable("no expert can answer");
   v1::Outcome outcome_;
 
@@ -268,10 +344,13 @@ class DispatchCall final : public StreamCall {
   std::condition_variable quiet_;
   bool cancelled_ = false;
   bool paused_ = false;
+  bool late_ = false;  // the target was given up; its on_done is awaited
+  int64_t late_after_ns_ = kNever;
   bool done_ = false;
   int busy_ = 0;  // threads inside StartNext
   std::vector<std::unique_ptr<StreamCall>> calls_;
   std::vector<std::shared_ptr<Target>> alive_;  // outlive their calls
+  Watchdog::Watch watch_;  // last: looks at all of the above
 };
 
 Dispatcher::Dispatcher(TargetResolver* resolver, Clock* clock,
@@ -279,7 +358,8 @@ Dispatcher::Dispatcher(TargetResolver* resolver, Clock* clock,
     : resolver_(resolver),
       clock_(clock),
       options_(options),
-      breaker_(clock, options.breaker) {}
+      breaker_(clock, options.breaker),
+      watchdog_(clock) {}
 
 std::unique_ptr<StreamCall> Dispatcher::Generate(DispatchRequest request,
                                                  DispatchCallbacks callbacks) {
@@ -308,7 +388,9 @@ absl::StatusOr<v1::EmbedResponse> Dispatcher::Embed(
         continue;
       }
       ++attempts;
-      auto response = target.target->Embed(request, deadline);
+      const absl::Time limit =
+          std::min(deadline, clock_->Now() + options_.first_token_timeout);
+      auto response = target.target->Embed(request, limit);
       const bool late = clock_->Now() >= deadline;
       breaker_.Report(target.key, Judge(response.status(), late));
       if (response.ok() || !MayRetry(response.status())) return response;

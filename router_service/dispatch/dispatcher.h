@@ -9,6 +9,10 @@
 // caller's own mistakes (INVALID_ARGUMENT, OUT_OF_RANGE) are never tried
 // elsewhere.
 //
+// A target that hangs fails too: one that gives no first token in time makes
+// room for the next candidate, one that falls silent later ends the stream
+// with DEADLINE_EXCEEDED. While the reader is paused nobody is late.
+//
 // Threads: all methods may run concurrently. Callbacks come one at a time, on
 // the target's threads or, when nothing can be tried, inside Generate.
 #ifndef CONCLAVE_ROUTER_SERVICE_DISPATCH_DISPATCHER_H_
@@ -31,12 +35,18 @@
 #include "router_service/dispatch/circuit_breaker.h"
 #include "router_service/dispatch/in_flight.h"
 #include "router_service/dispatch/target.h"
+#include "router_service/dispatch/watchdog.h"
 
 namespace conclave::router {
 
 struct DispatchOptions {
   // Targets asked for one request; a request must not go round the house.
   int max_attempts = 5;
+  // For each target, its queue and the reading of the prompt included: a long
+  // prompt on a busy machine takes minutes and is no reason to give up.
+  absl::Duration first_token_timeout = absl::Minutes(5);
+  // From one event of an answer to the next.
+  absl::Duration token_timeout = absl::Minutes(1);
   BreakerOptions breaker;
 };
 
@@ -66,7 +76,7 @@ class Dispatcher {
   std::unique_ptr<StreamCall> Generate(DispatchRequest request,
                                        DispatchCallbacks callbacks);
 
-  // Blocks. Candidates are tried as above.
+  // Blocks. Candidates are tried as above; each has first_token_timeout.
   absl::StatusOr<v1::EmbedResponse> Embed(
       const v1::EmbedRequest& request, const std::vector<std::string>& experts,
       const registry::Snapshot& snapshot, absl::Time deadline);
@@ -79,6 +89,7 @@ class Dispatcher {
   Clock* const clock_;
   const DispatchOptions options_;
   CircuitBreaker breaker_;
+  Watchdog watchdog_;
 };
 
 // True when another expert may do better: not the caller's mistake, not a

@@ -32,6 +32,11 @@ class DispatcherTest : public ::testing::Test {
   std::unique_ptr<StreamCall> Start(
       std::vector<std::string> experts, Result& result,
       absl::Time deadline = absl::InfiniteFuture()) {
+    return Start(dispatcher_, std::move(experts), result, deadline);
+  }
+  std::unique_ptr<StreamCall> Start(Dispatcher& dispatcher,
+                                    std::vector<std::string> experts,
+                                    Result& result, absl::Time deadline) {
     DispatchRequest request;
     request.request.set_request_id("r1");
     request.request.set_text("hello");
@@ -50,7 +55,7 @@ class DispatcherTest : public ::testing::Test {
       result.outcome = std::move(outcome);
       result.done.Notify();
     };
-    return dispatcher_.Generate(std::move(request), std::move(callbacks));
+    return dispatcher.Generate(std::move(request), std::move(callbacks));
   }
 
   void Run(std::vector<std::string> experts, Result& result) {
@@ -230,6 +235,122 @@ TEST_F(DispatcherTest, DestroyingACallCancelsItAndWaits) {
   Result result;
   Start({"a"}, result).reset();
   EXPECT_TRUE(result.done.HasHappened());
+}
+
+// Hung targets, on the real clock.
+class HungTargetTest : public DispatcherTest {
+ protected:
+  static constexpr absl::Duration kPatience = absl::Milliseconds(80);
+  static DispatchOptions Impatient() {
+    DispatchOptions options;
+    options.first_token_timeout = kPatience;
+    options.token_timeout = kPatience;
+    return options;
+  }
+  // A first token may take its time; a next one may not.
+  static DispatchOptions ImpatientLater() {
+    DispatchOptions options;
+    options.token_timeout = kPatience;
+    return options;
+  }
+  std::unique_ptr<StreamCall> Ask(Dispatcher& dispatcher,
+                                  std::vector<std::string> experts,
+                                  Result& result) {
+    return Start(dispatcher, std::move(experts), result,
+                 absl::InfiniteFuture());
+  }
+  Clock* const real_ = &Clock::Real();
+};
+
+TEST_F(HungTargetTest, BeforeTheFirstTokenTheNextCandidateStepsIn) {
+  Dispatcher dispatcher(&resolver_, real_, Impatient());
+  resolver_.Add("mute", {.hang = true, .started = false});
+  resolver_.Add("stuck", {.hang = true});  // begins, and says nothing
+  resolver_.Add("up", {.words = {"x"}});
+  const absl::Time start = absl::Now();
+  Result result;
+  const auto call = Ask(dispatcher, {"mute", "stuck", "up"}, result);
+  ASSERT_TRUE(result.done.Wait());
+  EXPECT_TRUE(result.status.ok()) << result.status;
+  EXPECT_EQ(result.outcome.expert(), "up");
+  EXPECT_EQ(result.text(), "x");
+  EXPECT_GE(absl::Now() - start, 2 * kPatience);
+  EXPECT_THAT(
+      result.outcome.attempts(),
+      ElementsAre("mute: DEADLINE_EXCEEDED no first token came within 0.08 s",
+                  "stuck: DEADLINE_EXCEEDED no first token came within "
+                  "0.08 s"));
+}
+
+TEST_F(HungTargetTest, WhenAllHangTheCallerHearsOfIt) {
+  Dispatcher dispatcher(&resolver_, real_, Impatient());
+  resolver_.Add("a", {.hang = true});
+  for (int i = 0; i < 5; ++i) {
+    Result result;
+    const auto call = Ask(dispatcher, {"a"}, result);
+    ASSERT_TRUE(result.done.Wait());
+    EXPECT_EQ(result.status.code(), absl::StatusCode::kDeadlineExceeded);
+    EXPECT_THAT(result.events, SizeIs(0));
+  }
+  EXPECT_EQ(dispatcher.breaker().state("a 0"), CircuitBreaker::State::kOpen);
+}
+
+TEST_F(HungTargetTest, SilenceAfterATokenEndsTheStream) {
+  Dispatcher dispatcher(&resolver_, real_, ImpatientLater());
+  resolver_.Add("a", {.words = {"half"}, .hang = true});
+  const auto other = resolver_.Add("b", {.words = {"x"}});
+  Result result;
+  const auto call = Ask(dispatcher, {"a", "b"}, result);
+  ASSERT_TRUE(result.done.Wait());
+  EXPECT_EQ(result.status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(Message(result.status), "expert a: no token came within 0.08 s");
+  EXPECT_EQ(result.text(), "half");
+  EXPECT_EQ(result.outcome.expert(), "a");
+  EXPECT_THAT(other->requests(), SizeIs(0));
+}
+
+TEST_F(HungTargetTest, APausedReaderMakesNobodyLate) {
+  Dispatcher dispatcher(&resolver_, real_, ImpatientLater());
+  resolver_.Add("a", {.words = {"half"}, .hang = true});
+  Result result;
+  const auto call = Ask(dispatcher, {"a"}, result);
+  call->Pause();
+  absl::SleepFor(4 * kPatience);
+  EXPECT_FALSE(result.done.HasHappened());
+  call->Resume();
+  const absl::Time resumed = absl::Now();
+  ASSERT_TRUE(result.done.Wait());
+  EXPECT_GE(absl::Now() - resumed, kPatience);
+  EXPECT_EQ(result.text(), "half");
+}
+
+TEST_F(HungTargetTest, ManyThatTalkAreLeftAlone) {
+  Dispatcher dispatcher(&resolver_, real_, ImpatientLater());
+  resolver_.Add("a", {.words = {"w"}, .endless = true});
+  std::vector<std::unique_ptr<Result>> results;
+  std::vector<std::unique_ptr<StreamCall>> calls;
+  for (int i = 0; i < 4; ++i) {
+    results.push_back(std::make_unique<Result>());
+    calls.push_back(Ask(dispatcher, {"a"}, *results.back()));
+  }
+  absl::SleepFor(3 * kPatience);
+  for (auto& call : calls) call->Cancel();
+  for (auto& result : results) {
+    ASSERT_TRUE(result->done.Wait());
+    EXPECT_EQ(result->status.code(), absl::StatusCode::kCancelled);
+  }
+}
+
+TEST_F(HungTargetTest, EmbedGivesEachTargetItsTime) {
+  Dispatcher dispatcher(&resolver_, real_, Impatient());
+  const auto target = resolver_.Add("a", {});
+  v1::EmbedRequest request;
+  request.add_inputs("x");
+  ASSERT_TRUE(
+      dispatcher
+          .Embed(request, {"a"}, registry::Snapshot(), absl::InfiniteFuture())
+          .ok());
+  EXPECT_LE(target->embed_deadline, absl::Now() + kPatience);
 }
 
 TEST_F(DispatcherTest, EmbedFallsBackToo) {

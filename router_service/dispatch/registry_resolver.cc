@@ -8,12 +8,6 @@
 namespace conclave::router {
 namespace {
 
-// A stream that ended before it began.
-class NoStream final : public StreamCall {
- public:
-  void Cancel() override {}
-};
-
 class WorkerTarget final : public Target {
  public:
   WorkerTarget(std::shared_ptr<workers::WorkerClient> client,
@@ -80,7 +74,7 @@ class PromptTarget final : public Target {
           "expert {} puts a prompt before the request, which token ids do not "
           "allow; send text, or name {} itself",
           chain_.experts.front(), chain_.answers));
-      return std::make_unique<NoStream>();
+      return std::make_unique<EndedStream>();
     }
     return base_->Generate(wrapped, deadline, std::move(callbacks));
   }

@@ -5,6 +5,7 @@
 
 #include "expert_workers/upstream/testing/fake_upstream.h"
 #include "expert_workers/upstream/testing/test_event.h"
+#include "router_service/dispatch/dispatcher.h"
 
 namespace conclave::router {
 namespace {
@@ -195,6 +196,79 @@ TEST_F(RegistryResolverTest, AnEndpointAnswers) {
   ASSERT_TRUE(done.Wait());
   EXPECT_TRUE(status.ok()) << status;
   EXPECT_EQ(text, "ahoy");
+}
+
+// Endpoints that take the request and then hang: one says nothing, one only
+// keeps its connection warm, one stops in the middle.
+TEST_F(RegistryResolverTest, AnEndpointThatHangsMakesRoomForTheNext) {
+  const auto mute =
+      upstream::FakeUpstream::Start([](const upstream::FakeRequest&) {
+        upstream::FakeReply reply = upstream::ChatReply({"late"});
+        reply.silence = absl::Minutes(1);
+        return reply;
+      });
+  const auto warm =
+      upstream::FakeUpstream::Start([](const upstream::FakeRequest&) {
+        upstream::FakeReply reply;
+        reply.chunks = {": still here\n\n"};
+        reply.pause = absl::Milliseconds(5);
+        reply.endless = true;
+        return reply;
+      });
+  const auto stops =
+      upstream::FakeUpstream::Start([](const upstream::FakeRequest&) {
+        upstream::FakeReply reply = upstream::ChatReply({"half"});
+        reply.chunks.resize(2);  // the role, "half"
+        reply.chunks.push_back(": still here\n\n");
+        reply.pause = absl::Milliseconds(5);
+        reply.endless = true;
+        return reply;
+      });
+  for (const auto& [name, server] :
+       {std::pair("mute", mute.get()), std::pair("warm", warm.get()),
+        std::pair("stops", stops.get())}) {
+    Add(name, [&](registry::ExpertSpec& e) { e.endpoint.url = server->url(); });
+  }
+  DispatchOptions options;
+  options.first_token_timeout = absl::Milliseconds(200);
+  options.token_timeout = absl::Milliseconds(200);
+  Dispatcher dispatcher(&resolver_, &Clock::Real(), options);
+  InFlight in_flight;
+  DispatchRequest request;
+  request.request.mutable_chat()->add_messages()->set_role("user");
+  request.experts = {"mute", "warm", "stops"};
+  request.snapshot = std::make_shared<const registry::Snapshot>(snapshot_);
+  request.ticket = in_flight.Begin();
+  std::string text;
+  absl::Status status;
+  v1::Outcome outcome;
+  TestEvent done;
+  DispatchCallbacks callbacks;
+  callbacks.on_event = [&](const v1::GenerateEvent& event) {
+    text += event.delta().text();
+  };
+  callbacks.on_done = [&](absl::Status s, v1::Outcome o) {
+    status = std::move(s);
+    outcome = std::move(o);
+    done.Notify();
+  };
+  const auto call =
+      dispatcher.Generate(std::move(request), std::move(callbacks));
+  ASSERT_TRUE(done.Wait());
+  EXPECT_THAT(
+      outcome.attempts(),
+      ElementsAre("mute: DEADLINE_EXCEEDED no first token came within 0.2 s",
+                  "warm: DEADLINE_EXCEEDED no first token came within 0.2 s",
+                  "stops: DEADLINE_EXCEEDED no token came within 0.2 s"));
+  EXPECT_EQ(text, "half");
+  EXPECT_EQ(Message(status), "expert stops: no token came within 0.2 s");
+  // Their connections are given up too.
+  const absl::Time start = absl::Now();
+  while (warm->num_open() + stops->num_open() > 0 &&
+         absl::Now() - start < absl::Seconds(10)) {
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  EXPECT_EQ(warm->num_open() + stops->num_open(), 0);
 }
 
 }  // namespace

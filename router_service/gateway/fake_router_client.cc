@@ -131,15 +131,19 @@ class FakeRouterClient::Call final : public StreamCall {
     Cancel();
     thread_.join();
   }
-  void Cancel() override {
+  void Cancel() override { Set(cancel_, true); }
+  void Pause() override { Set(paused_, true); }
+  void Resume() override { Set(paused_, false); }
+
+ private:
+  void Set(bool& flag, bool value) {
     {
       std::lock_guard lock(mutex_);
-      cancel_ = true;
+      flag = value;
     }
     wake_.notify_all();
   }
 
- private:
   void Run() {
     const absl::Status status = Stream();
     if (status.code() == absl::StatusCode::kCancelled) ++state_->cancelled;
@@ -152,6 +156,7 @@ class FakeRouterClient::Call final : public StreamCall {
     std::unique_lock lock(mutex_);
     wake_.wait_for(lock, absl::ToChronoNanoseconds(time),
                    [this] { return cancel_; });
+    wake_.wait(lock, [this] { return cancel_ || !paused_; });
     return !cancel_;
   }
 
@@ -238,6 +243,7 @@ class FakeRouterClient::Call final : public StreamCall {
       }
       ++sent;
       ++completion;
+      state_->sent_bytes += static_cast<int64_t>(delta.text().size());
       callbacks_.on_event(event);
     }
     v1::GenerateEvent event;
@@ -255,6 +261,7 @@ class FakeRouterClient::Call final : public StreamCall {
   std::mutex mutex_;
   std::condition_variable wake_;
   bool cancel_ = false;
+  bool paused_ = false;
   std::thread thread_;
 };
 

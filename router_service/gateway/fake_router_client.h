@@ -1,6 +1,7 @@
 // A router that answers by itself, from a small made-up vocabulary. Useful for
 // testing whatever speaks to a router: it honours seeds, stops, lengths, n,
-// logprobs, echo and token prompts, cancels at once, and fails on request.
+// logprobs, echo and token prompts, pauses, cancels at once, and fails on
+// request.
 //
 // Tokens 0..255 are bytes; 256.. are words. A text prompt is tokenised into
 // bytes. Experts: "chat" and "coder" (prompts with "code" in them go there).
@@ -49,6 +50,8 @@ class FakeRouterClient final : public RouterClient {
   // Streams that run now, and that were cancelled so far.
   int running() const { return state_->running; }
   int cancelled() const { return state_->cancelled; }
+  // Text sent by all streams so far.
+  int64_t sent_bytes() const { return state_->sent_bytes; }
   // The last generation request.
   v1::GenerateRequest last_request() const;
 
@@ -56,6 +59,7 @@ class FakeRouterClient final : public RouterClient {
   struct State {
     std::atomic<int> running{0};
     std::atomic<int> cancelled{0};
+    std::atomic<int64_t> sent_bytes{0};
     mutable std::mutex mutex;
     v1::GenerateRequest last_request;
     std::map<std::string, v1::ExplainResponse> decisions;

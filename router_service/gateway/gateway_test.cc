@@ -221,7 +221,7 @@ TEST_F(GatewayTest, OneClientsLeavingLeavesItsNeighbourAlone) {
   EXPECT_EQ(router_->cancelled(), 1);
 }
 
-TEST_F(GatewayTest, SlowReaderIsDisconnectedAndMemoryStaysBounded) {
+TEST_F(GatewayTest, AReaderThatStopsPausesItsStreamAndIsDisconnected) {
   options_.http.limits.write_stall = absl::Milliseconds(300);
   options_.http.limits.stream_buffer = 32 << 10;
   options_.http.limits.socket_buffer = 16 << 10;
@@ -234,6 +234,75 @@ TEST_F(GatewayTest, SlowReaderIsDisconnectedAndMemoryStaysBounded) {
   // It reads no more. 4096 tokens of 16 KiB would be 64 MiB.
   EXPECT_LT(UntilIdle(), absl::Seconds(3));
   EXPECT_EQ(router_->cancelled(), 1);
+  EXPECT_LT(router_->sent_bytes(), 1 << 20);
+}
+
+// Takes 4 KiB now and then: too slow for the stream, which waits for it, and
+// enough to stay.
+TEST_F(GatewayTest, ATricklingReaderHoldsBackItsStreamAlone) {
+  options_.http.limits.write_stall = absl::Milliseconds(500);
+  options_.http.limits.stream_buffer = 64 << 10;
+  options_.http.limits.socket_buffer = 16 << 10;
+  router::FakeRouterOptions fake;
+  fake.pad_bytes = 4 << 10;
+  StartGateway(fake);
+  RawClient client(gateway_->port(), /*receive_buffer=*/8 << 10);
+  client.Send(Post("/v1/chat/completions", kEndless));
+  const absl::Time start = absl::Now();
+  while (absl::Now() - start < absl::Seconds(2)) {
+    ASSERT_TRUE(client.Receive());
+    absl::SleepFor(absl::Milliseconds(20));
+    // What is on its way: the buffer, the sockets, and events in flight.
+    ASSERT_LT(
+        router_->sent_bytes() - static_cast<int64_t>(client.received().size()),
+        512 << 10);
+  }
+  EXPECT_THAT(Ask(Post("/v1/chat/completions",
+                       R"({"model":"auto","max_tokens":1,"messages":[
+                           {"role":"user","content":"hi"}]})")),
+              StartsWith("HTTP/1.1 200 "));
+  // Once it reads as fast as it can, the whole of a long answer comes: it was
+  // held back, not cut short.
+  EXPECT_TRUE(client.ReceiveUntil("data: [DONE]"));
+  EXPECT_EQ(router_->cancelled(), 0);
+}
+
+// Takes a byte at a time: each is progress, but not enough of it.
+TEST_F(GatewayTest, AReaderOfSingleBytesIsDisconnected) {
+  options_.http.limits.write_stall = absl::Milliseconds(300);
+  options_.http.limits.socket_buffer = 8 << 10;
+  router::FakeRouterOptions fake;
+  fake.pad_bytes = 64 << 10;
+  StartGateway(fake);
+  RawClient client(gateway_->port(), /*receive_buffer=*/2 << 10);
+  client.Send(Post("/v1/completions", R"({"model":"chat","prompt":"x",
+      "max_tokens":64,"ignore_eos":true})"));  // 4 MiB at once
+  ASSERT_TRUE(client.Receive(absl::Seconds(10), /*most=*/1));
+  const absl::Time start = absl::Now();
+  while (gateway_->connections() > 0 &&
+         absl::Now() - start < absl::Seconds(10)) {
+    client.Receive(absl::Milliseconds(100), /*most=*/1);
+    absl::SleepFor(absl::Milliseconds(20));
+  }
+  EXPECT_EQ(gateway_->connections(), 0);
+  EXPECT_LT(absl::Now() - start, absl::Seconds(5));
+}
+
+TEST_F(GatewayTest, Http10GetsAStreamWithoutChunks) {
+  StartGateway();
+  const std::string body = R"({"model":"chat","prompt":"x","stream":true,
+      "max_tokens":2,"ignore_eos":true})";
+  RawClient client = Connect();
+  client.Send(fmt::format(
+      "POST /v1/completions HTTP/1.0\r\ncontent-type: application/json\r\n"
+      "connection: keep-alive\r\ncontent-length: {}\r\n\r\n{}",
+      body.size(), body));
+  const std::string text = client.ReceiveAll();
+  EXPECT_TRUE(client.closed());
+  EXPECT_THAT(text, HasSubstr("connection: close\r\n"));
+  EXPECT_THAT(text, Not(HasSubstr("chunked")));
+  EXPECT_THAT(text, HasSubstr("\r\n\r\ndata: {"));
+  EXPECT_THAT(text, ::testing::EndsWith("data: [DONE]\n\n"));
 }
 
 TEST_F(GatewayTest, KeepAliveAndPipelinedRequestsAreAnsweredInOrder) {

@@ -78,6 +78,13 @@ void Generation::Start() {
     generation->gone_ = true;
     if (generation->call_ != nullptr) generation->call_->Cancel();
   });
+  // A slow reader holds its own stream back, and no thread: the router's
+  // callbacks come on threads that all streams share.
+  writer_->OnPressure([weak = weak_from_this()](bool full) {
+    const auto generation = weak.lock();
+    if (generation == nullptr || generation->call_ == nullptr) return;
+    full ? generation->call_->Pause() : generation->call_->Resume();
+  });
   call_ = deps_.router->Generate(
       request_.message, deps_.clock->Now() + deps_.timeout,
       {[self](const v1::GenerateEvent& event) { self->OnEvent(event); },

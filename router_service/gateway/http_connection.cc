@@ -28,7 +28,8 @@ constexpr size_t kReadChunk = 4 << 10;
 // away.
 constexpr size_t kLingerBytes = 16 << 20;
 constexpr absl::Duration kLingerTime = absl::Seconds(2);
-// A reader must take this much in HttpLimits::write_stall.
+// A reader must take this much in HttpLimits::write_stall; one that takes a
+// little more is served for as long as its stream may last.
 constexpr size_t kLeastProgress = 1 << 10;
 
 std::string Text(beast::string_view view) {
@@ -47,14 +48,14 @@ class HttpConnection::Writer final : public ResponseWriter {
   void Respond(HttpResponse response) override { buffer_->Respond(response); }
   void StartStream(HttpResponse head) override { buffer_->StartStream(head); }
   bool Write(std::string_view text) override {
-    const auto patience = connection_->shared_->limits.write_stall;
-    const auto result = buffer_->Write(text, patience);
-    if (result == ResponseBuffer::WriteResult::kStalled) {
-      connection_->Run([c = connection_, b = buffer_] {
-        if (c->response_ == b) c->Close();
-      });
+    using Result = ResponseBuffer::WriteResult;
+    const Result result = buffer_->Write(text);
+    if (result == Result::kFilled) {
+      OnStrand([](HttpConnection& c) { c.TellPressure(); });
+    } else if (result == Result::kRefused) {
+      OnStrand([](HttpConnection& c) { c.Close(); });
     }
-    return result == ResponseBuffer::WriteResult::kOk;
+    return result == Result::kOk || result == Result::kFilled;
   }
   void Finish() override { buffer_->EndStream(ResponseBuffer::End::kFinished); }
   void Abort() override { buffer_->EndStream(ResponseBuffer::End::kAborted); }
@@ -68,11 +69,25 @@ class HttpConnection::Writer final : public ResponseWriter {
           }
         });
   }
+  void OnPressure(std::function<void(bool)> callback) override {
+    OnStrand([callback = std::move(callback)](HttpConnection& c) {
+      c.on_pressure_ = callback;
+      if (c.told_full_) callback(true);
+    });
+  }
   void Post(std::function<void()> task) override {
     asio::post(connection_->socket_.get_executor(), std::move(task));
   }
 
  private:
+  // Unless the response is over by then.
+  template <typename Task>
+  void OnStrand(Task task) {
+    connection_->Run([c = connection_, b = buffer_, task = std::move(task)] {
+      if (c->response_ == b) task(*c);
+    });
+  }
+
   const std::shared_ptr<HttpConnection> connection_;
   const std::shared_ptr<ResponseBuffer> buffer_;
 };
@@ -265,7 +280,7 @@ void HttpConnection::BeginResponse(bool keep_alive) {
   }
   framing.keep_alive = keep_alive;
   response_ = std::make_shared<ResponseBuffer>(
-      framing, shared_->limits.stream_buffer,
+      framing, shared_->limits.stream_buffer, shared_->limits.max_unsent,
       [weak = weak_from_this(), executor = socket_.get_executor()] {
         asio::dispatch(executor, [weak] {
           if (auto self = weak.lock()) self->Pump();
@@ -323,14 +338,24 @@ void HttpConnection::SendSome() {
         if (error) return self->Close();
         self->sent_ += n;
         self->response_->Sent(n);
+        self->TellPressure();
         if (self->sent_ < self->sending_.size()) return self->SendSome();
         self->Pump();
       });
 }
 
+void HttpConnection::TellPressure() {
+  const bool full = response_->full();
+  if (full == told_full_) return;
+  told_full_ = full;
+  if (on_pressure_) on_pressure_(full);
+}
+
 void HttpConnection::OnResponseDone() {
   const bool keep_alive = response_->keep_alive() && !shared_->draining;
   on_gone_ = nullptr;
+  on_pressure_ = nullptr;
+  told_full_ = false;
   response_.reset();
   sending_.clear();
   sent_ = 0;
@@ -388,6 +413,7 @@ void HttpConnection::Close() {
   socket_.close(ignored);
   if (response_ != nullptr) response_->SetGone();
   response_.reset();
+  on_pressure_ = nullptr;
   if (auto gone = std::exchange(on_gone_, nullptr)) gone();
 }
 

@@ -77,6 +77,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void OnWatch(Error error, size_t n);
   void Pump();
   void SendSome();
+  void TellPressure();
   void OnResponseDone();
   void NextRequest();
   void Linger();
@@ -102,6 +103,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   size_t lingered_ = 0;    // bytes thrown away
   std::shared_ptr<ResponseBuffer> response_;
   std::function<void()> on_gone_;
+  std::function<void(bool full)> on_pressure_;
+  bool told_full_ = false;
   std::string sending_;
   size_t sent_ = 0;
   size_t sent_when_armed_ = 0;

@@ -37,8 +37,7 @@ struct HttpResponse {
 // Answers one request: either Respond once, or StartStream, any number of
 // Write, and Finish or Abort once.
 //
-// Threads: all methods may run concurrently. Write may block, so it must not
-// be called on the server's own threads; everything else may.
+// Threads: all methods may run concurrently, and none blocks.
 class ResponseWriter {
  public:
   virtual ~ResponseWriter() = default;
@@ -47,9 +46,7 @@ class ResponseWriter {
 
   // Sends the head of a streamed body; `head.body` is not sent.
   virtual void StartStream(HttpResponse head) = 0;
-  // Queues `text`. While more than the stream's buffer is unsent it blocks,
-  // for at most HttpLimits::write_stall; a client that slow is disconnected.
-  // False once the client is gone.
+  // Queues `text`. False once the client is gone.
   virtual bool Write(std::string_view text) = 0;
   // Ends the body well, or cuts it off so that no client takes it for whole.
   virtual void Finish() = 0;
@@ -58,6 +55,11 @@ class ResponseWriter {
   // Calls `callback` once, on a server thread, when the client is gone before
   // the response is finished; at once when it is already.
   virtual void OnGone(std::function<void()> callback) = 0;
+  // Calls `callback`, on a server thread, with true when the client takes a
+  // stream more slowly than it is written, and with false when there is room
+  // again. What is written in between is kept, up to HttpLimits::max_unsent;
+  // then the client is disconnected.
+  virtual void OnPressure(std::function<void(bool full)> callback) = 0;
   // Runs `task` on the server's thread for this connection, after what it
   // runs now. Tasks of one connection never run at the same time.
   virtual void Post(std::function<void()> task) = 0;

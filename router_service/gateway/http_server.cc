@@ -198,7 +198,7 @@ class ServerImpl final : public HttpServer {
         503, "too_many_connections", "too many connections; try again soon");
     ResponseFraming framing;
     framing.keep_alive = false;
-    ResponseBuffer buffer(framing, 0, [] {});
+    ResponseBuffer buffer(framing, 0, 0, [] {});
     buffer.Respond(response);
     const std::string bytes = buffer.Take().bytes;
     Error ignored;

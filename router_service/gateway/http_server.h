@@ -21,8 +21,12 @@ namespace conclave::gateway {
 struct HttpLimits {
   size_t max_header = 16 << 10;  // bytes, request line included; then 431
   size_t max_body = 8 << 20;     // bytes; then 413, before it is read
-  // Unsent bytes of one stream before Write blocks: some 500 chunks.
+  // Unsent bytes of one stream from which on its source is paused: some 500
+  // chunks.
   size_t stream_buffer = 128 << 10;
+  // And beyond which, for a source that does not pause, the client is
+  // disconnected.
+  size_t max_unsent = 16 << 20;
   // The kernel's share of that (SO_SNDBUF; it doubles the number).
   int socket_buffer = 64 << 10;
   int max_connections = 4096;  // then 503 at once

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <string>
 #include <string_view>
@@ -50,14 +51,15 @@ class RawClient {
   }
   // Appends what comes to received(); false at the end of the stream, on a
   // reset, or when nothing comes in time.
-  bool Receive(absl::Duration patience = absl::Seconds(10)) {
+  bool Receive(absl::Duration patience = absl::Seconds(10),
+               size_t most = 4096) {
     pollfd wait{fd_, POLLIN, 0};
     if (poll(&wait, 1, static_cast<int>(absl::ToInt64Milliseconds(patience))) <=
         0) {
       return false;
     }
     char buffer[4096];
-    const ssize_t n = recv(fd_, buffer, sizeof(buffer), 0);
+    const ssize_t n = recv(fd_, buffer, std::min(most, sizeof(buffer)), 0);
     if (n <= 0) {
       closed_ = true;
       return false;

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <boost/beast/http/status.hpp>
-#include <chrono>
 #include <iterator>
 #include <utility>
 
@@ -61,6 +60,12 @@ void ResponseBuffer::AppendHead(const HttpResponse& response, bool chunked,
 
 bool ResponseBuffer::WakeNeeded() { return std::exchange(sleeping_, false); }
 
+void ResponseBuffer::UpdateFull() {
+  const size_t unsent = pending_.size() + in_flight_;
+  if (unsent >= full_bytes_) full_ = true;
+  if (unsent < full_bytes_ / 2) full_ = false;
+}
+
 void ResponseBuffer::Respond(const HttpResponse& response) {
   bool wake = false;
   {
@@ -89,17 +94,16 @@ void ResponseBuffer::StartStream(const HttpResponse& head) {
   if (wake) wake_();
 }
 
-ResponseBuffer::WriteResult ResponseBuffer::Write(std::string_view text,
-                                                  absl::Duration patience) {
+ResponseBuffer::WriteResult ResponseBuffer::Write(std::string_view text) {
   if (text.empty()) return WriteResult::kOk;
   bool wake = false;
+  bool filled = false;
   {
-    std::unique_lock lock(mutex_);
-    const bool room = room_.wait_for(
-        lock, absl::ToChronoNanoseconds(patience),
-        [this] { return gone_ || pending_.size() + in_flight_ < limit_; });
+    std::lock_guard lock(mutex_);
     if (gone_) return WriteResult::kGone;
-    if (!room) return WriteResult::kStalled;
+    if (pending_.size() + in_flight_ > most_bytes_) {
+      return WriteResult::kRefused;
+    }
     if (framing_.http_10) {
       pending_ += text;
     } else {
@@ -107,10 +111,13 @@ ResponseBuffer::WriteResult ResponseBuffer::Write(std::string_view text,
       pending_ += text;
       pending_ += "\r\n";
     }
+    filled = !full_;
+    UpdateFull();
+    filled = filled && full_;
     wake = WakeNeeded();
   }
   if (wake) wake_();
-  return WriteResult::kOk;
+  return filled ? WriteResult::kFilled : WriteResult::kOk;
 }
 
 void ResponseBuffer::EndStream(End end) {
@@ -136,20 +143,20 @@ ResponseBuffer::Taken ResponseBuffer::Take() {
 }
 
 void ResponseBuffer::Sent(size_t n) {
-  {
-    std::lock_guard lock(mutex_);
-    in_flight_ -= n;
-  }
-  room_.notify_all();
+  std::lock_guard lock(mutex_);
+  in_flight_ -= n;
+  UpdateFull();
 }
 
 void ResponseBuffer::SetGone() {
-  {
-    std::lock_guard lock(mutex_);
-    gone_ = true;
-    pending_.clear();
-  }
-  room_.notify_all();
+  std::lock_guard lock(mutex_);
+  gone_ = true;
+  pending_.clear();
+}
+
+bool ResponseBuffer::full() const {
+  std::lock_guard lock(mutex_);
+  return full_;
 }
 
 bool ResponseBuffer::keep_alive() const {

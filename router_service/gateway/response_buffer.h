@@ -6,9 +6,6 @@
 #ifndef CONCLAVE_ROUTER_SERVICE_GATEWAY_RESPONSE_BUFFER_H_
 #define CONCLAVE_ROUTER_SERVICE_GATEWAY_RESPONSE_BUFFER_H_
 
-#include <absl/time/time.h>
-
-#include <condition_variable>
 #include <functional>
 #include <mutex>
 #include <string>
@@ -29,17 +26,21 @@ class ResponseBuffer {
  public:
   enum class End { kOpen, kFinished, kAborted };
 
-  // `wake` is called (without locks held) when there is something to Take
-  // after there was nothing.
-  ResponseBuffer(ResponseFraming framing, size_t limit,
+  // From `full` unsent bytes on the writer should wait, at more than `most` it
+  // is refused. `wake` is called (without locks held) when there is something
+  // to Take after there was nothing.
+  ResponseBuffer(ResponseFraming framing, size_t full, size_t most,
                  std::function<void()> wake)
-      : framing_(framing), limit_(limit), wake_(std::move(wake)) {}
+      : framing_(framing),
+        full_bytes_(full),
+        most_bytes_(most),
+        wake_(std::move(wake)) {}
 
   void Respond(const HttpResponse& response);
   void StartStream(const HttpResponse& head);
-  // See ResponseWriter::Write. kStalled: blocked for all of `patience`.
-  enum class WriteResult { kOk, kGone, kStalled };
-  WriteResult Write(std::string_view text, absl::Duration patience);
+  // kFilled: full() has become true. kRefused: more than `most` is unsent.
+  enum class WriteResult { kOk, kFilled, kGone, kRefused };
+  WriteResult Write(std::string_view text);
   void EndStream(End end);
 
   // All that is unsent, and how the response stands after it. When `bytes`
@@ -51,8 +52,11 @@ class ResponseBuffer {
   Taken Take();
   // `n` bytes of what was taken are sent.
   void Sent(size_t n);
-  // The client is gone: drops everything and releases blocked writers.
+  // The client is gone: drops everything.
   void SetGone();
+
+  // From `full` unsent bytes on, until half of them are sent.
+  bool full() const;
 
   // Whether the connection may serve another request after this one.
   bool keep_alive() const;
@@ -62,16 +66,19 @@ class ResponseBuffer {
  private:
   void AppendHead(const HttpResponse& response, bool chunked,
                   size_t content_length);
-  // Appends under the lock; the result says whether to call wake_.
+  // Under the lock; the result says whether to call wake_.
   bool WakeNeeded();
+  // Under the lock, after pending_ or in_flight_ has changed.
+  void UpdateFull();
 
   ResponseFraming framing_;
-  const size_t limit_;
+  const size_t full_bytes_;
+  const size_t most_bytes_;
   const std::function<void()> wake_;
   mutable std::mutex mutex_;
-  std::condition_variable room_;
   std::string pending_;
   size_t in_flight_ = 0;
+  bool full_ = false;
   bool sleeping_ = true;  // the connection waits for wake_
   bool started_ = false;
   bool gone_ = false;

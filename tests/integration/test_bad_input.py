@@ -180,6 +180,13 @@ class ProcessTest(ServiceTest):
             finally:
                 subprocess.run(["umount", temp], check=True)
 
+    def test_negative_timeout(self):
+        with tempfile.TemporaryDirectory() as temp:
+            self.one_line(self.run_serve("--data-dir", temp, "--http",
+                                         "127.0.0.1:0", "--grpc",
+                                         "127.0.0.1:0", "--token-timeout",
+                                         "-1"), "--token-timeout", "-1")
+
     def test_config_with_unknown_key(self):
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as config:
             config.write("ram-buget: 1G\n")

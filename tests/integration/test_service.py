@@ -329,6 +329,41 @@ class WorkerTest(ServiceTest):
               "the disconnect")
 
 
+class HungWorkerTest(ServiceTest):
+    serve_arguments = ("--first-token-timeout", "3", "--token-timeout", "2")
+
+    def test_a_worker_that_hangs_is_given_up(self):
+        worker = Service(self.data_dir, "--join", self.service.grpc, "--name",
+                         "w1", command="worker")
+        try:
+            self.service.conclave("expert", "add", "remote", "--model",
+                                  "smollm2", "--category", "remote",
+                                  "--worker", "w1")
+            # Stopped, not killed: its connections stay open.
+            answer, chunks, error = stream(
+                self.service, "Tell me a long story", model="remote",
+                max_tokens=4000, ignore_eos=True,
+                on_chunk=lambda n: n == 5 and
+                worker.process.send_signal(signal.SIGSTOP))
+            worker.process.send_signal(signal.SIGCONT)
+            self.assertTrue(answer)
+            self.assertIsNotNone(error)
+            self.assertIn("no token came within 2 s", error["message"])
+            status, _, body = self.service.chat("hello", model="remote",
+                                                max_tokens=2)
+            self.assertEqual(status, 200, body)
+            worker.process.send_signal(signal.SIGSTOP)
+            started = time.monotonic()
+            status, _, body = self.service.chat("hello", model="remote")
+            self.assertEqual(status, 504, body)
+            self.assertIn("no first token came within 3 s",
+                          body["error"]["message"])
+            self.assertLess(time.monotonic() - started, 10)
+        finally:
+            worker.stop(signal.SIGKILL)
+            self.service.conclave("expert", "rm", "remote", check=False)
+
+
 class DrainTest(ServiceTest):
     def test_sigterm_finishes_what_runs(self):
         result = {}

@@ -13,7 +13,7 @@ namespace conclave::weights {
 // Numbers of one transformer. Field names are the field's own; counts are
 // elements.
 struct ModelHyperparameters {
-  std::string architecture;  // "llama", "qwen2", "bert": a family of engine/
+  std::string architecture;  // "llama", "gemma3": one of families/
   int64_t num_layers = 0;
   int64_t hidden_size = 0;
   int64_t intermediate_size = 0;
@@ -30,6 +30,16 @@ struct ModelHyperparameters {
   float rope_low_freq_factor = 1.0f;
   float rope_high_freq_factor = 4.0f;
   int64_t rope_original_context = 0;
+  float rope_beta_fast = 32.0f;  // YaRN's
+  float rope_beta_slow = 1.0f;
+  // What YaRN multiplies sine and cosine by; 0: 0.1 ln(rope_factor) + 1.
+  float rope_magnitude = 0.0f;
+  // Layers with a window turn by this base, unscaled; 0: as the others do.
+  float rope_local_theta = 0.0f;
+  // One a layer: the tokens that it looks back over, itself included; 0: all.
+  // Empty: no layer has a window.
+  std::vector<int64_t> layer_windows;
+  float attention_scale = 0.0f;  // of q k; 0: 1 / sqrt(head_dim)
   bool tied_embeddings = false;
 };
 

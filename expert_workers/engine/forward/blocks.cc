@@ -1,7 +1,6 @@
-#include "expert_workers/engine/families/blocks.h"
+#include "expert_workers/engine/forward/blocks.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "base/check.h"
@@ -36,43 +35,8 @@ void Grow(std::vector<T>& buffer, int64_t size) {
 
 }  // namespace
 
-absl::Status CheckDecoderShapes(const weights::ModelHyperparameters& model) {
-  const auto positive = [](const char* name, int64_t value, int64_t limit) {
-    if (value >= 1 && value <= limit) return absl::OkStatus();
-    return InvalidArgument("{} is {}; it must be 1..{}", name, value, limit);
-  };
-  // Far beyond any model, and small enough that products of three fit.
-  RETURN_IF_ERROR(positive("num_layers", model.num_layers, 1 << 12));
-  RETURN_IF_ERROR(positive("hidden_size", model.hidden_size, 1 << 20));
-  RETURN_IF_ERROR(
-      positive("intermediate_size", model.intermediate_size, 1 << 20));
-  RETURN_IF_ERROR(positive("num_heads", model.num_heads, 1 << 12));
-  RETURN_IF_ERROR(positive("num_kv_heads", model.num_kv_heads, 1 << 12));
-  RETURN_IF_ERROR(positive("head_dim", model.head_dim, 1 << 12));
-  RETURN_IF_ERROR(positive("vocab_size", model.vocab_size, 1 << 24));
-  RETURN_IF_ERROR(positive("max_context", model.max_context, 1 << 28));
-  if (model.num_heads % model.num_kv_heads != 0) {
-    return InvalidArgument("{} heads cannot share {} key-value heads",
-                           model.num_heads, model.num_kv_heads);
-  }
-  if (model.head_dim % 2 != 0) {
-    return InvalidArgument("head_dim is {}; rotation needs pairs",
-                           model.head_dim);
-  }
-  for (const int64_t k : {model.hidden_size, model.intermediate_size,
-                          model.num_heads * model.head_dim}) {
-    if (k % 32 != 0) {
-      return Unimplemented("width {} is not a multiple of 32", k);
-    }
-  }
-  if (!(model.norm_eps >= 0 && model.norm_eps < 1)) {
-    return InvalidArgument("norm epsilon is {}", model.norm_eps);
-  }
-  return absl::OkStatus();
-}
-
 void DecoderBlocks::Embed(const Batch& batch,
-                          const kernels::PackedMatrix& embedding,
+                          const kernels::PackedMatrix& embedding, float scale,
                           Compute* compute) {
   batch_ = &batch;
   compute_ = compute;
@@ -81,8 +45,10 @@ void DecoderBlocks::Embed(const Batch& batch,
   hidden_.Resize(m(), d);
   ForRows([&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      kernels::UnpackRow(embedding, batch.tokens[static_cast<size_t>(i)],
-                         x_.data() + i * d);
+      float* x = x_.data() + i * d;
+      kernels::UnpackRow(embedding, batch.tokens[static_cast<size_t>(i)], x);
+      if (scale == 1.0f) continue;
+      for (int64_t c = 0; c < d; ++c) x[c] *= scale;
     }
   });
 }
@@ -98,63 +64,72 @@ void DecoderBlocks::Norm(const float* weight) {
   });
 }
 
-void DecoderBlocks::ProjectQkv(const QkvWeights& weights) {
-  const int64_t q_size = model_.num_heads * model_.head_dim;
-  const int64_t kv_size = model_.num_kv_heads * model_.head_dim;
-  const int64_t stride = q_size + 2 * kv_size;
+void DecoderBlocks::ProjectQkv(const families::AttentionTensors& tensors) {
+  const int64_t stride = QkvStride();
   Grow(qkv_, m() * stride);
-  const auto with_bias = [&](const kernels::PackedMatrix& weight,
-                             const float* bias, int64_t offset) {
-    Projection p{&weight, qkv_.data() + offset, stride, nullptr};
-    if (bias != nullptr) {
-      p.then = [this, bias, &weight, out = p.out, stride](int64_t begin,
-                                                          int64_t end) {
-        const int64_t first = begin * kPanelRows;
-        const int64_t count = std::min(end * kPanelRows, weight.rows) - first;
-        for (int64_t i = 0; i < m(); ++i) {
-          ops_.add(out + i * stride + first, bias + first, count);
-        }
-      };
-    }
-    return p;
-  };
+  float* q = qkv_.data();
+  float* k = q + QuerySize();
   const Projection projections[] = {
-      with_bias(weights.q, weights.q_bias, 0),
-      with_bias(weights.k, weights.k_bias, q_size),
-      with_bias(weights.v, weights.v_bias, q_size + kv_size)};
+      WithBias(tensors.q, tensors.q_bias, q, stride),
+      WithBias(tensors.k, tensors.k_bias, k, stride),
+      WithBias(tensors.v, tensors.v_bias, k + KeySize(), stride)};
   Project(hidden_, projections, compute_);
 }
 
-void DecoderBlocks::RotateAndStore(const KvCache& cache, int64_t layer,
-                                   const kernels::RopeTable& rope) {
+DecoderBlocks::Projection DecoderBlocks::WithBias(
+    const kernels::PackedMatrix& weight, const float* bias, float* out,
+    int64_t stride) {
+  Projection p{&weight, out, stride, nullptr};
+  if (bias == nullptr) return p;
+  p.then = [this, bias, &weight, out, stride](int64_t begin, int64_t end) {
+    const int64_t first = begin * kPanelRows;
+    const int64_t count = std::min(end * kPanelRows, weight.rows) - first;
+    for (int64_t i = 0; i < m(); ++i) {
+      ops_.add(out + i * stride + first, bias + first, count);
+    }
+  };
+  return p;
+}
+
+void DecoderBlocks::NormQueryAndKey(const float* query, const float* key) {
   const int64_t head_dim = model_.head_dim;
-  const int64_t q_size = model_.num_heads * head_dim;
-  const int64_t kv_size = model_.num_kv_heads * head_dim;
-  const int64_t stride = q_size + 2 * kv_size;
+  const int64_t num_heads = model_.num_heads;
   ForRows([&](int64_t begin, int64_t end) {
-    for (const SequenceRows& rows : batch_->sequences) {
-      const int64_t first = std::max(begin, rows.first_row);
-      const int64_t last = std::min(end, rows.first_row + rows.num_rows);
-      if (first >= last) continue;
-      const kernels::KvView kv = cache.View(*rows.pages, layer);
-      for (int64_t i = first; i < last; ++i) {
-        const int64_t position = rows.first_position + i - rows.first_row;
-        float* q = qkv_.data() + i * stride;
-        float* k = q + q_size;
-        ops_.rope(q, model_.num_heads, head_dim, position, rope);
-        ops_.rope(k, model_.num_kv_heads, head_dim, position, rope);
-        ops_.store_kv(kv, position, k, k + kv_size);
+    for (int64_t i = begin; i < end; ++i) {
+      // k's heads lie behind q's.
+      float* heads = qkv_.data() + i * QkvStride();
+      for (int64_t h = 0; h < num_heads + model_.num_kv_heads; ++h) {
+        float* head = heads + h * head_dim;
+        ops_.rms_norm(head, h < num_heads ? query : key, head_dim,
+                      model_.norm_eps, head);
       }
     }
   });
 }
 
-void DecoderBlocks::Attend(const KvCache& cache, int64_t layer) {
+void DecoderBlocks::RotateAndStore() {
   const int64_t head_dim = model_.head_dim;
-  const int64_t q_size = model_.num_heads * head_dim;
-  const int64_t stride = q_size + 2 * model_.num_kv_heads * head_dim;
-  const float scale = static_cast<float>(
-      1.0 / std::sqrt(static_cast<double>(head_dim)));
+  ForRows([&](int64_t begin, int64_t end) {
+    for (const SequenceRows& rows : batch_->sequences) {
+      const int64_t first = std::max(begin, rows.first_row);
+      const int64_t last = std::min(end, rows.first_row + rows.num_rows);
+      if (first >= last) continue;
+      const kernels::KvView kv = place_.cache->View(*rows.pages, place_.index);
+      for (int64_t i = first; i < last; ++i) {
+        const int64_t position = rows.first_position + i - rows.first_row;
+        float* q = qkv_.data() + i * QkvStride();
+        float* k = q + QuerySize();
+        ops_.rope(q, model_.num_heads, head_dim, position, *place_.rope);
+        ops_.rope(k, model_.num_kv_heads, head_dim, position, *place_.rope);
+        ops_.store_kv(kv, position, k, k + KeySize());
+      }
+    }
+  });
+}
+
+void DecoderBlocks::Attend() {
+  const int64_t q_size = QuerySize();
+  const int64_t stride = QkvStride();
   attended_.Resize(m(), q_size);
 
   // Tasks are (query block, heads). Heads that share keys stay together, so
@@ -182,10 +157,11 @@ void DecoderBlocks::Attend(const KvCache& cache, int64_t layer) {
       const int64_t first = block * kAttentionRows;
       const int64_t count = std::min(kAttentionRows, rows.num_rows - first);
       const int64_t row = rows.first_row + first;
-      ops_.attention(qkv_.data() + row * stride, stride, count,
-                     rows.first_position + first, model_.num_heads, head,
-                     head + group, cache.View(*rows.pages, layer), scale,
-                     /*window=*/0, attended_.row(row), q_size);
+      ops_.attention(
+          qkv_.data() + row * stride, stride, count,
+          rows.first_position + first, model_.num_heads, head, head + group,
+          place_.cache->View(*rows.pages, place_.index), place_.attention_scale,
+          place_.window, attended_.row(row), q_size);
       return;
     }
   };
@@ -195,34 +171,46 @@ void DecoderBlocks::Attend(const KvCache& cache, int64_t layer) {
                         });
 }
 
-void DecoderBlocks::AddProjectedAttention(
-    const kernels::PackedMatrix& weight) {
-  AddProjected(attended_, weight);
+void DecoderBlocks::AddAttention(const families::AttentionTensors& tensors) {
+  AddProjected(attended_, tensors.output, tensors.output_bias);
 }
 
-void DecoderBlocks::SwiGlu(const kernels::PackedMatrix& gate,
-                           const kernels::PackedMatrix& up) {
+void DecoderBlocks::AddNormedAttention(
+    const families::AttentionTensors& tensors, const float* norm) {
+  AddNormed(attended_, tensors.output, norm);
+}
+
+void DecoderBlocks::GatedUp(families::Activation activation,
+                            const families::FeedForwardTensors& tensors) {
+  const auto gated = activation == families::Activation::kSilu
+                         ? ops_.silu_mul
+                         : ops_.gelu_tanh_mul;
   const int64_t n = model_.intermediate_size;
   activated_.Resize(m(), n);
   Grow(up_, m() * n);
-  const int64_t panels = gate.num_panels();
+  const int64_t panels = tensors.gate.num_panels();
   compute_->ParallelFor(
       panels, Grain(panels, compute_->threads()),
       [&](int64_t begin, int64_t end) {
-        ops_.matmul(hidden_, gate, begin, end, activated_.row(0), n);
-        ops_.matmul(hidden_, up, begin, end, up_.data(), n);
+        ops_.matmul(hidden_, tensors.gate, begin, end, activated_.row(0), n);
+        ops_.matmul(hidden_, tensors.up, begin, end, up_.data(), n);
         const int64_t first = begin * kPanelRows;
         const int64_t count = std::min(end * kPanelRows, n) - first;
         for (int64_t i = 0; i < m(); ++i) {
           float* g = activated_.row(i) + first;
-          ops_.silu_mul(g, up_.data() + i * n + first, count, g);
+          gated(g, up_.data() + i * n + first, count, g);
         }
       });
 }
 
-void DecoderBlocks::AddProjectedActivation(
-    const kernels::PackedMatrix& weight) {
-  AddProjected(activated_, weight);
+void DecoderBlocks::AddFeedForward(
+    const families::FeedForwardTensors& tensors) {
+  AddProjected(activated_, tensors.down, nullptr);
+}
+
+void DecoderBlocks::AddNormedFeedForward(
+    const families::FeedForwardTensors& tensors, const float* norm) {
+  AddNormed(activated_, tensors.down, norm);
 }
 
 void DecoderBlocks::KeepFinal(const float* weight) {
@@ -237,20 +225,19 @@ void DecoderBlocks::KeepFinal(const float* weight) {
 
 void DecoderBlocks::Logits(const kernels::PackedMatrix& head, int64_t begin,
                            int64_t end, Compute* compute, float* out) {
-  CHECK(0 <= begin && begin <= end && end <= final_.m(),
-        "rows {}..{} of {}", begin, end, final_.m());
+  CHECK(0 <= begin && begin <= end && end <= final_.m(), "rows {}..{} of {}",
+        begin, end, final_.m());
   if (begin == end) return;
   final_part_.Resize(end - begin, model_.hidden_size);
-  std::memcpy(final_part_.row(0), final_.row(begin),
-              static_cast<size_t>((end - begin) * model_.hidden_size) *
-                  sizeof(float));
+  std::memcpy(
+      final_part_.row(0), final_.row(begin),
+      static_cast<size_t>((end - begin) * model_.hidden_size) * sizeof(float));
   ops_.quantize(final_part_, 0, end - begin);
   const Projection projections[] = {{&head, out, head.rows, nullptr}};
   Project(final_part_, projections, compute);
 }
 
-void DecoderBlocks::ForRows(
-    const std::function<void(int64_t, int64_t)>& body) {
+void DecoderBlocks::ForRows(const std::function<void(int64_t, int64_t)>& body) {
   if (m() <= kFewRows) {
     body(0, m());
   } else {
@@ -281,7 +268,8 @@ void DecoderBlocks::Project(const kernels::Activations& in,
 }
 
 void DecoderBlocks::AddProjected(kernels::Activations& in,
-                                 const kernels::PackedMatrix& weight) {
+                                 const kernels::PackedMatrix& weight,
+                                 const float* bias) {
   ForRows([&](int64_t begin, int64_t end) { ops_.quantize(in, begin, end); });
   const int64_t d = model_.hidden_size;
   Grow(projected_, m() * d);
@@ -290,11 +278,29 @@ void DecoderBlocks::AddProjected(kernels::Activations& in,
          const int64_t first = begin * kPanelRows;
          const int64_t count = std::min(end * kPanelRows, d) - first;
          for (int64_t i = 0; i < m(); ++i) {
-           ops_.add(x_.data() + i * d + first,
-                    projected_.data() + i * d + first, count);
+           float* out = projected_.data() + i * d + first;
+           if (bias != nullptr) ops_.add(out, bias + first, count);
+           ops_.add(x_.data() + i * d + first, out, count);
          }
        }}};
   Project(in, projections, compute_);
+}
+
+void DecoderBlocks::AddNormed(kernels::Activations& in,
+                              const kernels::PackedMatrix& weight,
+                              const float* norm) {
+  ForRows([&](int64_t begin, int64_t end) { ops_.quantize(in, begin, end); });
+  const int64_t d = model_.hidden_size;
+  Grow(projected_, m() * d);
+  const Projection projections[] = {{&weight, projected_.data(), d, nullptr}};
+  Project(in, projections, compute_);
+  ForRows([&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      float* row = projected_.data() + i * d;
+      ops_.rms_norm(row, norm, d, model_.norm_eps, row);
+      ops_.add(x_.data() + i * d, row, d);
+    }
+  });
 }
 
 }  // namespace conclave::engine

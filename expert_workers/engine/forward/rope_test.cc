@@ -1,4 +1,4 @@
-#include "expert_workers/engine/families/rope.h"
+#include "expert_workers/engine/forward/rope.h"
 
 #include <gtest/gtest.h>
 

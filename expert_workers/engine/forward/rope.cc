@@ -1,4 +1,4 @@
-#include "expert_workers/engine/families/rope.h"
+#include "expert_workers/engine/forward/rope.h"
 
 #include <algorithm>
 #include <cmath>
@@ -23,8 +23,8 @@ double Llama3(double inv_freq, const weights::ModelHyperparameters& model) {
   return (1 - smooth) * inv_freq / factor + smooth * inv_freq;
 }
 
-// YaRN (beta_fast 32, beta_slow 1): dimensions that turn often within the
-// original context are kept, those that turn less than once are interpolated.
+// YaRN: dimensions that turn often (beta_fast times) within the original
+// context are kept, those that turn seldom (beta_slow) are interpolated.
 double YarnKeep(double i, double half_dim,
                 const weights::ModelHyperparameters& model) {
   const double context = static_cast<double>(model.rope_original_context);
@@ -32,8 +32,11 @@ double YarnKeep(double i, double half_dim,
     return half_dim * std::log(context / (turns * kTwoPi)) /
            std::log(static_cast<double>(model.rope_theta));
   };
-  const double low = std::max(std::floor(dimension(32)), 0.0);
-  double high = std::min(std::ceil(dimension(1)), 2 * half_dim - 1);
+  const double low = std::max(
+      std::floor(dimension(static_cast<double>(model.rope_beta_fast))), 0.0);
+  double high =
+      std::min(std::ceil(dimension(static_cast<double>(model.rope_beta_slow))),
+               2 * half_dim - 1);
   if (low == high) high += 0.001;  // as transformers: no division by zero
   return 1 - std::clamp((i - low) / (high - low), 0.0, 1.0);
 }
@@ -72,6 +75,16 @@ absl::StatusOr<kernels::RopeTable> MakeRopeTable(
                            model.rope_low_freq_factor,
                            model.rope_high_freq_factor);
   }
+  if (yarn && !(model.rope_beta_slow > 0 &&
+                model.rope_beta_fast > model.rope_beta_slow)) {
+    return InvalidArgument("rope's beta_fast is {}, beta_slow {}",
+                           model.rope_beta_fast, model.rope_beta_slow);
+  }
+  for (const float f : factors) {
+    if (!(f > 0) || !std::isfinite(f)) {
+      return InvalidArgument("rope_freqs.weight holds {}", f);
+    }
+  }
   kernels::RopeTable table;
   const double factor = static_cast<double>(model.rope_factor);
   for (int64_t i = 0; i < half; ++i) {
@@ -79,10 +92,10 @@ absl::StatusOr<kernels::RopeTable> MakeRopeTable(
         std::pow(static_cast<double>(model.rope_theta),
                  -static_cast<double>(i) / static_cast<double>(half));
     if (linear) inv_freq /= factor;
-    if (llama3) inv_freq = Llama3(inv_freq, model);
+    if (llama3 && factors.empty()) inv_freq = Llama3(inv_freq, model);
     if (yarn) {
-      const double keep = YarnKeep(static_cast<double>(i),
-                                   static_cast<double>(half), model);
+      const double keep =
+          YarnKeep(static_cast<double>(i), static_cast<double>(half), model);
       inv_freq = inv_freq * keep + inv_freq / factor * (1 - keep);
     }
     if (!factors.empty()) {
@@ -90,10 +103,21 @@ absl::StatusOr<kernels::RopeTable> MakeRopeTable(
     }
     table.inv_freq.push_back(static_cast<float>(inv_freq));
   }
-  if (yarn && factor > 1) {
+  if (yarn && model.rope_magnitude > 0) {
+    table.magnitude = model.rope_magnitude;
+  } else if (yarn && factor > 1) {
     table.magnitude = static_cast<float>(0.1 * std::log(factor) + 1);
   }
   return table;
+}
+
+absl::StatusOr<kernels::RopeTable> MakeLocalRopeTable(
+    const weights::ModelHyperparameters& model) {
+  if (!(model.rope_local_theta > 0)) return kernels::RopeTable();
+  weights::ModelHyperparameters plain = model;
+  plain.rope_theta = model.rope_local_theta;
+  plain.rope_scaling.clear();
+  return MakeRopeTable(plain, {});
 }
 
 }  // namespace conclave::engine

@@ -1,7 +1,7 @@
 // BERT as a sentence encoder: token ids in, one vector of hidden states summed
-// over the tokens out. Post-norm, GELU, learned positions.
-#ifndef CONCLAVE_EXPERT_WORKERS_ENGINE_FAMILIES_BERT_H_
-#define CONCLAVE_EXPERT_WORKERS_ENGINE_FAMILIES_BERT_H_
+// over the tokens out.
+#ifndef CONCLAVE_EXPERT_WORKERS_ENGINE_FORWARD_BERT_H_
+#define CONCLAVE_EXPERT_WORKERS_ENGINE_FORWARD_BERT_H_
 
 #include <cstdint>
 #include <functional>
@@ -11,7 +11,7 @@
 
 #include "base/status.h"
 #include "expert_workers/engine/compute.h"
-#include "expert_workers/engine/families/tensors.h"
+#include "expert_workers/families/bert_tensors.h"
 #include "expert_workers/weights/ram_tier.h"
 #include "kernels/ops.h"
 
@@ -37,51 +37,31 @@ class Bert {
                  Compute::Turn& turn, std::span<double> sum);
 
  private:
-  struct Linear {
-    kernels::PackedMatrix weight;
-    const float* bias = nullptr;
-  };
-  struct LayerNorm {
-    const float* weight = nullptr;
-    const float* bias = nullptr;
-  };
-  struct Layer {
-    Linear q, k, v, output;
-    LayerNorm attention_norm;
-    Linear up, down;
-    LayerNorm output_norm;
-  };
-
   Bert(const weights::ModelHyperparameters& model, const kernels::Ops& ops);
 
   absl::Status Load(const weights::ModelLease& lease);
-  static Linear FindLinear(Tensors& tensors, const std::string& name,
-                           int64_t rows, int64_t cols);
-  static LayerNorm FindNorm(Tensors& tensors, const std::string& name,
-                            int64_t size);
 
   void Embed(std::span<const int32_t> ids);
-  void RunLayer(const Layer& layer);
+  void RunLayer(const families::BertLayer& layer);
   // out[i, :] = weight in[i] + bias for each of `linears`; `then(row values,
   // count)` runs on each piece of a row.
   struct Target {
-    const Linear* linear;
+    const families::BertLinear* linear;
     float* out;
     int64_t stride;
     std::function<void(float* values, int64_t count)> then;
   };
   void Project(kernels::Activations& in, std::span<const Target> targets);
   // x = norm(x + y), into the activations that the next projection reads too.
-  void AddAndNorm(const LayerNorm& norm);
+  void AddAndNorm(const families::BertNorm& norm);
   void ForRows(const std::function<void(int64_t, int64_t)>& body);
 
   const kernels::Ops& ops_;
   const int64_t num_layers_, d_, f_, num_heads_, head_dim_;
-  const int64_t vocab_size_, max_tokens_;
+  const int64_t max_tokens_;
   const float eps_;
-  kernels::PackedMatrix tokens_, positions_, types_;
-  LayerNorm embedding_norm_;
-  std::vector<Layer> layers_;
+  families::BertEmbedding embedding_;
+  std::vector<families::BertLayer> layers_;
 
   Compute* compute_ = nullptr;
   int64_t m_ = 0;
@@ -94,4 +74,4 @@ class Bert {
 
 }  // namespace conclave::engine
 
-#endif  // CONCLAVE_EXPERT_WORKERS_ENGINE_FAMILIES_BERT_H_
+#endif  // CONCLAVE_EXPERT_WORKERS_ENGINE_FORWARD_BERT_H_

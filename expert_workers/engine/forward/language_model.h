@@ -1,11 +1,8 @@
 // A decoder-only transformer: token ids in, logits out. One step computes rows
 // of several sequences together; what a row's result is does not depend on the
-// others.
-//
-// To add a family: one file beside llama.cc that reads as the architecture,
-// from the parts in blocks.h, and one line in language_model.cc.
-#ifndef CONCLAVE_EXPERT_WORKERS_ENGINE_FAMILIES_LANGUAGE_MODEL_H_
-#define CONCLAVE_EXPERT_WORKERS_ENGINE_FAMILIES_LANGUAGE_MODEL_H_
+// others. What a layer computes is its family's business (../../families/).
+#ifndef CONCLAVE_EXPERT_WORKERS_ENGINE_FORWARD_LANGUAGE_MODEL_H_
+#define CONCLAVE_EXPERT_WORKERS_ENGINE_FORWARD_LANGUAGE_MODEL_H_
 
 #include <cstdint>
 #include <functional>
@@ -71,4 +68,4 @@ class LanguageModel {
 
 }  // namespace conclave::engine
 
-#endif  // CONCLAVE_EXPERT_WORKERS_ENGINE_FAMILIES_LANGUAGE_MODEL_H_
+#endif  // CONCLAVE_EXPERT_WORKERS_ENGINE_FORWARD_LANGUAGE_MODEL_H_

@@ -1,4 +1,4 @@
-#include "expert_workers/engine/families/bert.h"
+#include "expert_workers/engine/forward/bert.h"
 
 #include <fmt/core.h>
 
@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/check.h"
+#include "expert_workers/engine/forward/tensor_binder.h"
 
 namespace conclave::engine {
 namespace {
@@ -39,61 +40,34 @@ absl::StatusOr<std::unique_ptr<Bert>> Bert::Create(
   }
   if (model.hidden_size % 32 != 0 || model.intermediate_size % 32 != 0 ||
       model.hidden_size % model.num_heads != 0) {
-    return Unimplemented("widths {} and {} with {} heads",
-                         model.hidden_size, model.intermediate_size,
-                         model.num_heads);
+    return Unimplemented("widths {} and {} with {} heads", model.hidden_size,
+                         model.intermediate_size, model.num_heads);
   }
   std::unique_ptr<Bert> bert(new Bert(model, ops));
   RETURN_IF_ERROR(bert->Load(lease));
   return bert;
 }
 
-Bert::Bert(const weights::ModelHyperparameters& model,
-           const kernels::Ops& ops)
+Bert::Bert(const weights::ModelHyperparameters& model, const kernels::Ops& ops)
     : ops_(ops),
       num_layers_(model.num_layers),
       d_(model.hidden_size),
       f_(model.intermediate_size),
       num_heads_(model.num_heads),
       head_dim_(model.hidden_size / model.num_heads),
-      vocab_size_(model.vocab_size),
       max_tokens_(model.max_context),
       eps_(model.norm_eps) {}
 
 absl::Status Bert::Load(const weights::ModelLease& lease) {
-  Tensors t(lease);
-  tokens_ = t.Matrix("token_embd.weight", vocab_size_, d_);
-  positions_ = t.Matrix("position_embd.weight", max_tokens_, d_);
-  // One text has one type; files have one or several.
-  const auto types = lease.Matrix("token_types.weight");
-  types_ = t.Matrix("token_types.weight", types.ok() ? types->rows : 1, d_);
-  embedding_norm_ = FindNorm(t, "token_embd_norm", d_);
+  TensorBinder embedding(lease, "");
+  embedding_.List(embedding);
+  RETURN_IF_ERROR(embedding.status());
   for (int64_t i = 0; i < num_layers_; ++i) {
-    const std::string p = fmt::format("blk.{}.", i);
-    Layer layer;
-    layer.q = FindLinear(t, p + "attn_q", d_, d_);
-    layer.k = FindLinear(t, p + "attn_k", d_, d_);
-    layer.v = FindLinear(t, p + "attn_v", d_, d_);
-    layer.output = FindLinear(t, p + "attn_output", d_, d_);
-    layer.attention_norm = FindNorm(t, p + "attn_output_norm", d_);
-    layer.up = FindLinear(t, p + "ffn_up", f_, d_);
-    layer.down = FindLinear(t, p + "ffn_down", d_, f_);
-    layer.output_norm = FindNorm(t, p + "layer_output_norm", d_);
-    layers_.push_back(layer);
+    TensorBinder layer(lease, fmt::format("blk.{}.", i));
+    layers_.emplace_back().List(layer);
+    RETURN_IF_ERROR(layer.status());
   }
-  return t.status();
-}
-
-Bert::Linear Bert::FindLinear(Tensors& tensors, const std::string& name,
-                              int64_t rows, int64_t cols) {
-  return {tensors.Matrix(name + ".weight", rows, cols),
-          tensors.Vector(name + ".bias", rows)};
-}
-
-Bert::LayerNorm Bert::FindNorm(Tensors& tensors, const std::string& name,
-                               int64_t size) {
-  return {tensors.Vector(name + ".weight", size),
-          tensors.Vector(name + ".bias", size)};
+  return absl::OkStatus();
 }
 
 void Bert::AddStates(std::span<const int32_t> ids, Compute* compute,
@@ -103,7 +77,7 @@ void Bert::AddStates(std::span<const int32_t> ids, Compute* compute,
   compute_ = compute;
   m_ = static_cast<int64_t>(ids.size());
   Embed(ids);
-  for (const Layer& layer : layers_) {
+  for (const families::BertLayer& layer : layers_) {
     turn.Yield();
     RunLayer(layer);
   }
@@ -125,19 +99,19 @@ void Bert::Embed(std::span<const int32_t> ids) {
     for (int64_t i = begin; i < end; ++i) {
       float* x = x_.row(i);
       float* part = y_.data() + i * d_;
-      kernels::UnpackRow(tokens_, ids[static_cast<size_t>(i)], x);
-      kernels::UnpackRow(types_, 0, part);
+      kernels::UnpackRow(embedding_.tokens, ids[static_cast<size_t>(i)], x);
+      kernels::UnpackRow(embedding_.types, 0, part);
       ops_.add(x, part, d_);
-      kernels::UnpackRow(positions_, i, part);
+      kernels::UnpackRow(embedding_.positions, i, part);
       ops_.add(x, part, d_);
-      ops_.layer_norm(x, embedding_norm_.weight, embedding_norm_.bias, d_,
-                      eps_, x);
+      ops_.layer_norm(x, embedding_.norm.weight, embedding_.norm.bias, d_, eps_,
+                      x);
     }
     ops_.quantize(x_, begin, end);
   });
 }
 
-void Bert::RunLayer(const Layer& layer) {
+void Bert::RunLayer(const families::BertLayer& layer) {
   float* q = qkv_.data();
   const Target qkv[] = {{&layer.q, q, 3 * d_, nullptr},
                         {&layer.k, q + d_, 3 * d_, nullptr},
@@ -145,11 +119,11 @@ void Bert::RunLayer(const Layer& layer) {
   Project(x_, qkv);
 
   attended_.Resize(m_, d_);
-  const float scale = static_cast<float>(
-      1.0 / std::sqrt(static_cast<double>(head_dim_)));
+  const float scale =
+      static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim_)));
   compute_->ParallelFor(num_heads_, 1, [&](int64_t begin, int64_t end) {
-    ops_.encoder_attention(q, q + d_, q + 2 * d_, 3 * d_, m_, num_heads_,
-                           begin, end, head_dim_, scale, attended_.row(0), d_);
+    ops_.encoder_attention(q, q + d_, q + 2 * d_, 3 * d_, m_, num_heads_, begin,
+                           end, head_dim_, scale, attended_.row(0), d_);
   });
   ForRows([&](int64_t begin, int64_t end) {
     ops_.quantize(attended_, begin, end);
@@ -169,8 +143,7 @@ void Bert::RunLayer(const Layer& layer) {
   AddAndNorm(layer.output_norm);
 }
 
-void Bert::Project(kernels::Activations& in,
-                   std::span<const Target> targets) {
+void Bert::Project(kernels::Activations& in, std::span<const Target> targets) {
   const int64_t each = targets[0].linear->weight.num_panels();
   const int64_t panels = each * static_cast<int64_t>(targets.size());
   compute_->ParallelFor(
@@ -178,7 +151,7 @@ void Bert::Project(kernels::Activations& in,
       [&](int64_t begin, int64_t end) {
         for (int64_t t = begin / each; t * each < end; ++t) {
           const Target& target = targets[static_cast<size_t>(t)];
-          const Linear& linear = *target.linear;
+          const families::BertLinear& linear = *target.linear;
           const int64_t first = std::max(begin - t * each, int64_t{0});
           const int64_t last = std::min(end - t * each, each);
           ops_.matmul(in, linear.weight, first, last, target.out,
@@ -195,7 +168,7 @@ void Bert::Project(kernels::Activations& in,
       });
 }
 
-void Bert::AddAndNorm(const LayerNorm& norm) {
+void Bert::AddAndNorm(const families::BertNorm& norm) {
   ForRows([&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       float* x = x_.row(i);

@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::string_view kMagic = "conclave manifest";
 // 2: as in docs/weights_on_disk.md. 1 had no windows, local base, YaRN's
-// numbers or attention scale; it is still read.
+// numbers, attention scale or rules for spaces; it is still read.
 constexpr uint32_t kFormat = 2;
 
 void Encode(const ModelHyperparameters& model, WireWriter* out) {
@@ -91,9 +91,11 @@ void Encode(const TokenizerSpec& tokenizer, WireWriter* out) {
   for (const int32_t id : tokenizer.end_of_turn_ids) out->I32(id);
   out->Bool(tokenizer.add_bos);
   out->Bool(tokenizer.lowercase);
+  out->Bool(tokenizer.add_space_prefix);
+  out->Bool(tokenizer.remove_extra_spaces);
 }
 
-void Decode(WireReader* in, TokenizerSpec* tokenizer) {
+void Decode(uint32_t format, WireReader* in, TokenizerSpec* tokenizer) {
   tokenizer->kind = static_cast<TokenizerKind>(in->U8());
   tokenizer->pre = in->String();
   tokenizer->tokens.resize(in->Count(4));
@@ -116,6 +118,9 @@ void Decode(WireReader* in, TokenizerSpec* tokenizer) {
   for (int32_t& id : tokenizer->end_of_turn_ids) id = in->I32();
   tokenizer->add_bos = in->Bool();
   tokenizer->lowercase = in->Bool();
+  if (format < 2) return;
+  tokenizer->add_space_prefix = in->Bool();
+  tokenizer->remove_extra_spaces = in->Bool();
 }
 
 void Encode(const TensorInfo& tensor, WireWriter* out) {
@@ -222,7 +227,7 @@ absl::StatusOr<ModelManifest> DecodeManifest(std::string_view encoded,
   manifest.total_bytes = in.I64();
   manifest.parameters = in.I64();
   Decode(format, &in, &manifest.spec.hyperparameters);
-  Decode(&in, &manifest.spec.tokenizer);
+  Decode(format, &in, &manifest.spec.tokenizer);
   manifest.spec.chat_template = in.String();
   manifest.units.resize(in.Count(36));
   for (UnitInfo& unit : manifest.units) RETURN_IF_ERROR(Decode(&in, &unit));

@@ -46,7 +46,7 @@ struct ModelHyperparameters {
 enum class TokenizerKind : uint8_t {
   kByteLevelBpe = 0,
   kWordPiece = 1,
-  kSentencePiece = 2,  // stored, not yet run
+  kSentencePiece = 2,
 };
 
 enum class TokenType : uint8_t {
@@ -62,8 +62,8 @@ struct TokenizerSpec {
   TokenizerKind kind = TokenizerKind::kByteLevelBpe;
   // How text is split before BPE: "smollm", "qwen2", "llama-bpe", "gpt2".
   std::string pre;
-  // Token id -> its text. Byte-level BPE keeps GPT-2's printable-byte mapping;
-  // WordPiece keeps its "##" prefixes.
+  // Token id -> its text. Byte-level BPE keeps GPT-2's printable-byte mapping,
+  // WordPiece its "##" prefixes, SentencePiece its U+2581 for spaces.
   std::vector<std::string> tokens;
   std::vector<TokenType> types;     // as long as tokens
   std::vector<float> scores;        // SentencePiece only, else empty
@@ -78,6 +78,9 @@ struct TokenizerSpec {
   std::vector<int32_t> end_of_turn_ids;
   bool add_bos = false;
   bool lowercase = false;  // WordPiece: uncased models
+  // SentencePiece: a space goes before every text; runs of spaces are one.
+  bool add_space_prefix = false;
+  bool remove_extra_spaces = false;
 };
 
 struct ModelSpec {

@@ -217,7 +217,7 @@ TEST(SentencePieceTest, AnyBytesFromManyThreads) {
 }
 
 // Texts built to make a tokenizer quadratic; see tokenizer_test.cc.
-TEST(SentencePieceTest, HostileMegabytesEndSoon) {
+TEST(SentencePieceTest, HostileTextsEndSoon) {
   const auto spec = testing::ReadGgufSpec(testing::kGemma3);
   if (!spec) GTEST_SKIP() << testing::kGemma3 << " is not there";
   const auto tokenizer = Make(spec->tokenizer);
@@ -225,7 +225,7 @@ TEST(SentencePieceTest, HostileMegabytesEndSoon) {
        {"a", " ", "\n", "<", "<start_of_turn", "0", "ab", "\xCC\x81", "\xFF",
         "\xE2\x96\x81"}) {
     std::string text;
-    while (text.size() < (1u << 20)) text += unit;
+    while (text.size() < (1u << 18)) text += unit;
     const auto start = std::chrono::steady_clock::now();
     EXPECT_FALSE(tokenizer->Encode(text, SpecialTokens::kParse).empty());
     const std::chrono::duration<double> seconds =

@@ -41,6 +41,15 @@ struct FastMath {
     return S::Div(x, S::Add(one, Exp(S::Sub(S::Set1(0.0f), x))));
   }
 
+  // x (1 + tanh(u)) / 2 with u = sqrt(2 / pi) (x + 0.044715 x^3), which is
+  // x / (1 + e^-2u).
+  static F GeluTanh(F x) {
+    const F cubic =
+        S::Fma(S::Mul(x, x), S::Set1(0.0713548163f), S::Set1(1.5957691216f));
+    const F minus_2u = S::Mul(S::Sub(S::Set1(0.0f), x), cubic);
+    return S::Div(x, S::Add(S::Set1(1.0f), Exp(minus_2u)));
+  }
+
   static F Erf(F x) {
     const F square = S::Mul(x, x);
     F small = S::Set1(-0.0005862115067429841f);

@@ -204,6 +204,7 @@ struct FastOpsOf {
         .layer_norm = K.layer_norm,
         .add = K.add,
         .silu_mul = K.silu_mul,
+        .gelu_tanh_mul = K.gelu_tanh_mul,
         .gelu = K.gelu,
         .rope = Rope,
         .store_kv = StoreKv,

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/limits.h"
 #include "kernels/quant_type.h"
 
 namespace conclave::kernels {
@@ -56,8 +57,6 @@ struct AttentionKv {
   int64_t value_offset = 0;
 };
 
-inline constexpr int64_t kMaxHeadDim = 512;
-
 struct IsaKernels {
   // One token: num_blocks blocks of 32.
   void (*quantize)(const float* x, int64_t num_blocks, int8_t* q, float* scale,
@@ -69,6 +68,8 @@ struct IsaKernels {
                      int64_t n, float eps, float* out);
   void (*add)(float* x, const float* y, int64_t n);
   void (*silu_mul)(const float* gate, const float* up, int64_t n, float* out);
+  void (*gelu_tanh_mul)(const float* gate, const float* up, int64_t n,
+                        float* out);
   void (*gelu)(float* x, int64_t n);
   void (*rope)(float* x, int64_t num_heads, int64_t head_dim, double position,
                const float* inv_freq, float magnitude);

@@ -212,6 +212,7 @@ const IsaKernels kAvx2Kernels = {
     .layer_norm = VectorOps<SimdAvx2>::LayerNorm,
     .add = VectorOps<SimdAvx2>::Add,
     .silu_mul = VectorOps<SimdAvx2>::SiluMul,
+    .gelu_tanh_mul = VectorOps<SimdAvx2>::GeluTanhMul,
     .gelu = VectorOps<SimdAvx2>::Gelu,
     .rope = VectorOps<SimdAvx2>::Rope,
     .to_half = VectorOps<SimdAvx2>::ToHalf,

@@ -164,6 +164,7 @@ const IsaKernels kAvx512Kernels = {
     .layer_norm = VectorOps<SimdAvx512>::LayerNorm,
     .add = VectorOps<SimdAvx512>::Add,
     .silu_mul = VectorOps<SimdAvx512>::SiluMul,
+    .gelu_tanh_mul = VectorOps<SimdAvx512>::GeluTanhMul,
     .gelu = VectorOps<SimdAvx512>::Gelu,
     .rope = VectorOps<SimdAvx512>::Rope,
     .to_half = VectorOps<SimdAvx512>::ToHalf,

@@ -13,6 +13,7 @@ const IsaKernels kScalarKernels = {
     .layer_norm = VectorOps<SimdScalar>::LayerNorm,
     .add = VectorOps<SimdScalar>::Add,
     .silu_mul = VectorOps<SimdScalar>::SiluMul,
+    .gelu_tanh_mul = VectorOps<SimdScalar>::GeluTanhMul,
     .gelu = VectorOps<SimdScalar>::Gelu,
     .rope = VectorOps<SimdScalar>::Rope,
     .to_half = VectorOps<SimdScalar>::ToHalf,

@@ -124,7 +124,7 @@ struct Ops {
                  int64_t panel_begin, int64_t panel_end, float* out,
                  int64_t out_stride);
 
-  // out = x / sqrt(mean(x^2) + eps) * weight       x, weight, out [n]
+  // out = x / sqrt(mean(x^2) + eps) * weight; out may be x            [n]
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps,
                    float* out);
   // out = (x - mean) / sqrt(var + eps) * weight + bias              [n]
@@ -134,6 +134,9 @@ struct Ops {
   void (*add)(float* x, const float* y, int64_t n);
   // out = silu(gate) * up;  out may be gate                         [n]
   void (*silu_mul)(const float* gate, const float* up, int64_t n, float* out);
+  // out = gelu(gate) * up, the form with tanh; out may be gate        [n]
+  void (*gelu_tanh_mul)(const float* gate, const float* up, int64_t n,
+                        float* out);
   // x = gelu(x): the exact form (erf), BERT's                       [n]
   void (*gelu)(float* x, int64_t n);
   // Rotates num_heads vectors of head_dim in place.

@@ -68,6 +68,15 @@ void SiluMul(const float* gate, const float* up, int64_t n, float* out) {
   }
 }
 
+void GeluTanhMul(const float* gate, const float* up, int64_t n, float* out) {
+  constexpr double kSqrt2OverPi = 0.79788456080286535588;
+  for (int64_t i = 0; i < n; ++i) {
+    const double g = gate[i];
+    const double inner = kSqrt2OverPi * (g + 0.044715 * g * g * g);
+    out[i] = static_cast<float>(0.5 * g * (1 + std::tanh(inner)) * up[i]);
+  }
+}
+
 void Gelu(float* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
     const double v = x[i];
@@ -228,6 +237,7 @@ const Ops& ReferenceOps() {
       .layer_norm = LayerNorm,
       .add = Add,
       .silu_mul = SiluMul,
+      .gelu_tanh_mul = GeluTanhMul,
       .gelu = Gelu,
       .rope = Rope,
       .store_kv = StoreKv,

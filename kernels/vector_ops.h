@@ -121,19 +121,31 @@ struct VectorOps {
         });
   }
 
-  static void SiluMul(const float* gate, const float* up, int64_t n,
-                      float* out) {
+  // out = activation(gate) * up.
+  template <typename Activation>
+  static void GatedMul(const float* gate, const float* up, int64_t n,
+                       float* out, Activation activation) {
     ForEach(
         n,
         [&](int64_t i) {
           S::Store(out + i,
-                   S::Mul(M::Silu(S::Load(gate + i)), S::Load(up + i)));
+                   S::Mul(activation(S::Load(gate + i)), S::Load(up + i)));
         },
         [&](int64_t i, int left) {
           S::StorePart(out + i, left,
-                       S::Mul(M::Silu(S::LoadPart(gate + i, left, 0.0f)),
+                       S::Mul(activation(S::LoadPart(gate + i, left, 0.0f)),
                               S::LoadPart(up + i, left, 0.0f)));
         });
+  }
+
+  static void SiluMul(const float* gate, const float* up, int64_t n,
+                      float* out) {
+    GatedMul(gate, up, n, out, [](F x) { return M::Silu(x); });
+  }
+
+  static void GeluTanhMul(const float* gate, const float* up, int64_t n,
+                          float* out) {
+    GatedMul(gate, up, n, out, [](F x) { return M::GeluTanh(x); });
   }
 
   static void Gelu(float* x, int64_t n) {

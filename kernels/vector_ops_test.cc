@@ -98,6 +98,22 @@ TEST(VectorOpsTest, SiluMul) {
   }
 }
 
+TEST(VectorOpsTest, GeluTanhMul) {
+  for (const int64_t n : kSizes) {
+    auto gate = Random(n, 6.0f, 1);
+    const float extremes[] = {-1e30f, 1e30f, -100.0f, 100.0f, 0.0f, -9.0f};
+    for (size_t i = 0; i < gate.size() && i < 6 && n > 6; ++i) {
+      gate[i] = extremes[i];
+    }
+    const auto up = Random(n, 1.0f, 2);
+    Check(1e-6f, [&](const Ops& ops) {
+      auto out = gate;  // in place
+      ops.gelu_tanh_mul(out.data(), up.data(), n, out.data());
+      return out;
+    });
+  }
+}
+
 TEST(VectorOpsTest, Gelu) {
   std::vector<float> sweep;
   for (int i = -60000; i <= 60000; ++i) {
@@ -116,6 +132,8 @@ TEST(VectorOpsTest, NansSurvive) {
   for (const Isa isa : SupportedIsas()) {
     std::vector<float> x(20, nan), up(20, 1.0f);
     FastOps(isa).silu_mul(x.data(), up.data(), 20, x.data());
+    EXPECT_TRUE(std::isnan(x[0]) && std::isnan(x[19])) << IsaName(isa);
+    FastOps(isa).gelu_tanh_mul(x.data(), up.data(), 20, x.data());
     EXPECT_TRUE(std::isnan(x[0]) && std::isnan(x[19])) << IsaName(isa);
     FastOps(isa).gelu(x.data(), 20);
     EXPECT_TRUE(std::isnan(x[0]) && std::isnan(x[19])) << IsaName(isa);

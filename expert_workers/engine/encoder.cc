@@ -5,7 +5,7 @@
 #include <mutex>
 #include <utility>
 
-#include "expert_workers/engine/families/bert.h"
+#include "expert_workers/engine/forward/bert.h"
 #include "expert_workers/engine/ops_choice.h"
 
 namespace conclave::engine {

@@ -12,7 +12,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "expert_workers/engine/answer.h"
-#include "expert_workers/engine/families/language_model.h"
+#include "expert_workers/engine/forward/language_model.h"
 #include "expert_workers/engine/kv_cache.h"
 #include "expert_workers/engine/ops_choice.h"
 #include "expert_workers/engine/sampler.h"
@@ -44,9 +44,10 @@ absl::Status CheckOptions(const EngineOptions& options) {
                            options.prefill_chunk);
   }
   if (options.max_waiting < 0 || options.max_context < 0) {
-    return InvalidArgument("max_waiting is {} and max_context {}; neither may "
-                           "be negative",
-                           options.max_waiting, options.max_context);
+    return InvalidArgument(
+        "max_waiting is {} and max_context {}; neither may "
+        "be negative",
+        options.max_waiting, options.max_context);
   }
   return absl::OkStatus();
 }
@@ -64,8 +65,8 @@ class EngineImpl final : public Engine {
  public:
   EngineImpl(std::unique_ptr<weights::ModelLease> lease,
              std::shared_ptr<const Tokenizer> tokenizer, Compute* compute,
-             const EngineOptions& options,
-             std::unique_ptr<LanguageModel> model, const KvShape& kv_shape)
+             const EngineOptions& options, std::unique_ptr<LanguageModel> model,
+             const KvShape& kv_shape)
       : lease_(std::move(lease)),
         tokenizer_(std::move(tokenizer)),
         compute_(compute),
@@ -154,8 +155,9 @@ class EngineImpl final : public Engine {
     if (prompt == 0) return InvalidArgument("the prompt is empty");
     for (const int32_t token : request.prompt) {
       if (token < 0 || token >= model_->vocab_size()) {
-        return InvalidArgument("prompt token {} is outside the vocabulary of {}",
-                               token, model_->vocab_size());
+        return InvalidArgument(
+            "prompt token {} is outside the vocabulary of {}", token,
+            model_->vocab_size());
       }
     }
     const int64_t asked = request.sampling.max_tokens;
@@ -234,8 +236,8 @@ class EngineImpl final : public Engine {
 
   void Start(std::unique_ptr<ActiveRequest> request) {
     for (int32_t i = 0; i < request->request.sampling.n; ++i) {
-      request->answers.push_back(std::make_unique<Answer>(
-          request.get(), i, *tokenizer_, MaxTotal()));
+      request->answers.push_back(
+          std::make_unique<Answer>(request.get(), i, *tokenizer_, MaxTotal()));
     }
     scheduler_.Add(request->answers[0].get());
     active_.emplace(request->ticket, std::move(request));
@@ -302,17 +304,15 @@ class EngineImpl final : public Engine {
     const bool may_abandon = !abandoned_;
     step.between_layers = [&] {
       turn.Yield();
-      return may_abandon &&
-             (interrupt_.load(std::memory_order_relaxed) ||
-              (earliest_deadline_ != absl::InfiniteFuture() &&
-               Clock::Real().Now() >= earliest_deadline_));
+      return may_abandon && (interrupt_.load(std::memory_order_relaxed) ||
+                             (earliest_deadline_ != absl::InfiniteFuture() &&
+                              Clock::Real().Now() >= earliest_deadline_));
     };
     abandoned_ = !model_->Forward(batch, cache_, step);
     return !abandoned_;
   }
 
-  void AddToBatch(const Work& work, Batch& batch,
-                  std::vector<LogitUse>& uses) {
+  void AddToBatch(const Work& work, Batch& batch, std::vector<LogitUse>& uses) {
     auto& answer = static_cast<Answer&>(*work.sequence);
     const ActiveRequest& request = answer.request();
     const auto first_row = static_cast<int64_t>(batch.tokens.size());
@@ -350,13 +350,12 @@ class EngineImpl final : public Engine {
         logits_.resize(static_cast<size_t>(end - begin) * vocab);
       }
       model_->Logits(begin, end, compute_, logits_.data());
-      compute_->ParallelFor(
-          end - begin, 1, [&](int64_t first, int64_t last) {
-            for (int64_t i = first; i < last; ++i) {
-              UseRow(uses[static_cast<size_t>(begin + i)],
-                     {logits_.data() + static_cast<size_t>(i) * vocab, vocab});
-            }
-          });
+      compute_->ParallelFor(end - begin, 1, [&](int64_t first, int64_t last) {
+        for (int64_t i = first; i < last; ++i) {
+          UseRow(uses[static_cast<size_t>(begin + i)],
+                 {logits_.data() + static_cast<size_t>(i) * vocab, vocab});
+        }
+      });
     }
     for (const LogitUse& use : uses) {
       if (use.scores >= 0) {
@@ -492,16 +491,15 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
                    ChooseOps(options.reference_path, options.isa));
   ASSIGN_OR_RETURN(std::unique_ptr<LanguageModel> model,
                    LanguageModel::Create(*lease, *ops));
-  const KvShape shape =
-      model->kv_shape(options.reference_path ? kernels::KvType::kF32
-                                             : kernels::KvType::kF16);
+  const KvShape shape = model->kv_shape(
+      options.reference_path ? kernels::KvType::kF32 : kernels::KvType::kF16);
   if (options.kv_budget_bytes < shape.PageBytes()) {
     return InvalidArgument("the KV budget of {} bytes holds no page of {}",
                            options.kv_budget_bytes, shape.PageBytes());
   }
-  return std::unique_ptr<Engine>(std::make_unique<EngineImpl>(
-      std::move(lease), std::move(tokenizer), compute, options,
-      std::move(model), shape));
+  return std::unique_ptr<Engine>(
+      std::make_unique<EngineImpl>(std::move(lease), std::move(tokenizer),
+                                   compute, options, std::move(model), shape));
 }
 
 }  // namespace conclave::engine

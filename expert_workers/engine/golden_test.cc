@@ -21,6 +21,7 @@ namespace {
 
 constexpr const char* kSmolLm = "SmolLM2-135M-Instruct.Q4_1.gguf";
 constexpr const char* kCoder = "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf";
+constexpr const char* kGemma = "gemma-3-270m.Q4_K_M.gguf";
 constexpr const char* kMiniLm = "all-MiniLM-L6-v2";
 
 nlohmann::json Golden(const std::string& name) {
@@ -151,12 +152,20 @@ TEST(GoldenTest, CoderReferenceEqualsTheOracle) {
   ExpectReferenceEqualsOracle(kCoder, "coder", 2);
 }
 
+TEST(GoldenTest, GemmaReferenceEqualsTheOracle) {
+  ExpectReferenceEqualsOracle(kGemma, "gemma", 2);
+}
+
 TEST(GoldenTest, SmolLmFastIsAsNearAsLlamaCpp) {
   ExpectFastNoFurtherThanLlamaCpp(kSmolLm, "smollm2", .053, .31, .96);
 }
 
 TEST(GoldenTest, CoderFastIsAsNearAsLlamaCpp) {
   ExpectFastNoFurtherThanLlamaCpp(kCoder, "coder", .028, .18, .965);
+}
+
+TEST(GoldenTest, GemmaFastIsAsNearAsLlamaCpp) {
+  ExpectFastNoFurtherThanLlamaCpp(kGemma, "gemma", .065, .38, .955);
 }
 
 void ExpectEmbeddings(bool reference_path, double max_abs, double min_cosine) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "expert_workers/engine/engine.h"
+#include "expert_workers/engine/kv_cache.h"
 #include "expert_workers/engine/run_requests.h"
 #include "expert_workers/engine/tiny_model.h"
 #include "kernels/ops.h"
@@ -61,23 +62,52 @@ std::string IsaFor(uint32_t choice) {
   return std::string(kernels::IsaName(isas[choice % isas.size()]));
 }
 
+struct Case {
+  const char* name;
+  TinyModelOptions model;
+  bool reference_path = false;
+};
+
+// Every layer that a family of families/ has, windows shorter and longer than
+// a page, and both paths.
+const Case kCases[] = {
+    {"llama", {.architecture = "llama"}},
+    {"mistral", {.architecture = "llama", .window = 20}},
+    {"qwen2", {.architecture = "qwen2"}},
+    {"qwen3", {.architecture = "qwen3", .tied_embeddings = false}},
+    {"gemma3", {.architecture = "gemma3", .window = 45}},
+    {"gemma3 reference", {.architecture = "gemma3", .window = 20}, true},
+    {"qwen3 reference", {.architecture = "qwen3", .window = 45}, true},
+};
+
+int64_t PageBytes(const Case& c) {
+  const auto lease = MakeTinyModel(c.model);
+  const weights::ModelHyperparameters& m =
+      lease->manifest().spec.hyperparameters;
+  const KvShape shape = {
+      .type = c.reference_path ? kernels::KvType::kF32 : kernels::KvType::kF16,
+      .num_layers = m.num_layers,
+      .num_kv_heads = m.num_kv_heads,
+      .head_dim = m.head_dim};
+  return shape.PageBytes();
+}
+
 // Runs `requests` together in an engine drawn from `random`.
 std::vector<std::string> RunTogether(const std::vector<EngineRequest>& requests,
-                                     const std::string& architecture,
-                                     Random& random,
+                                     const Case& c, Random& random,
                                      int64_t* preemption_room) {
   const auto compute = Compute::Create(1 + static_cast<int>(random() % 2));
   EngineOptions options;
-  // 8 KiB a page: the largest request needs 6 of them.
+  options.reference_path = c.reference_path;
+  // The largest request needs 6 pages.
   const int64_t pages = 6 + static_cast<int64_t>(random() % 30);
   *preemption_room = pages;
-  options.kv_budget_bytes = pages * 8192;
+  options.kv_budget_bytes = pages * PageBytes(c);
   options.max_batch = 1 + static_cast<int32_t>(random() % 10);
   options.prefill_chunk = 1 + static_cast<int32_t>(random() % 200);
   options.isa = IsaFor(Draw(random));
-  auto engine =
-      Engine::Create(MakeTinyModel({.architecture = architecture}),
-                     MakeTinyTokenizer(), compute.get(), options);
+  auto engine = Engine::Create(MakeTinyModel(c.model), MakeTinyTokenizer(),
+                               compute.get(), options);
   EXPECT_TRUE(engine.ok()) << engine.status();
   std::vector<std::unique_ptr<Collector>> collectors;
   std::vector<uint64_t> noise;
@@ -107,15 +137,14 @@ std::vector<std::string> RunTogether(const std::vector<EngineRequest>& requests,
 
 TEST(InvarianceTest, SameBitsInAnyCompany) {
   constexpr uint32_t kRequests = 40;
-  for (const std::string architecture : {"llama", "qwen2"}) {
+  for (const Case& c : kCases) {
     // Alone: one thread, scalar, whole prompts at once.
     std::map<uint32_t, std::string> alone;
     {
       const auto compute = Compute::Create(1);
-      auto engine =
-          Engine::Create(MakeTinyModel({.architecture = architecture}),
-                         MakeTinyTokenizer(), compute.get(),
-                         {.isa = "scalar"});
+      auto engine = Engine::Create(
+          MakeTinyModel(c.model), MakeTinyTokenizer(), compute.get(),
+          {.reference_path = c.reference_path, .isa = "scalar"});
       ASSERT_TRUE(engine.ok());
       for (uint32_t seed = 0; seed < kRequests; ++seed) {
         const EngineRequest request = RandomRequest(seed);
@@ -124,7 +153,7 @@ TEST(InvarianceTest, SameBitsInAnyCompany) {
         alone[seed] = Transcript(collector.Wait());
       }
     }
-    const int trials = Trials() / 2;
+    const int trials = Trials() / 3;
     for (int trial = 0; trial < trials; ++trial) {
       Random random(static_cast<uint32_t>(trial));
       std::vector<uint32_t> seeds;
@@ -136,10 +165,10 @@ TEST(InvarianceTest, SameBitsInAnyCompany) {
       }
       int64_t pages = 0;
       const std::vector<std::string> together =
-          RunTogether(requests, architecture, random, &pages);
+          RunTogether(requests, c, random, &pages);
       for (size_t i = 0; i < count; ++i) {
         ASSERT_EQ(together[i], alone[seeds[i]])
-            << architecture << " trial " << trial << " request " << seeds[i]
+            << c.name << " trial " << trial << " request " << seeds[i]
             << " pages " << pages;
       }
     }

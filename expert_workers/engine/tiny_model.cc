@@ -14,6 +14,7 @@
 
 #include "base/check.h"
 #include "expert_workers/engine/random.h"
+#include "expert_workers/families/family.h"
 #include "kernels/packed_matrix.h"
 
 namespace conclave::engine {
@@ -31,9 +32,7 @@ class TinyLease final : public weights::ModelLease {
     for (auto& [name, tensor] : matrices_) std::free(tensor.data);
   }
 
-  const weights::ModelManifest& manifest() const override {
-    return manifest_;
-  }
+  const weights::ModelManifest& manifest() const override { return manifest_; }
   absl::StatusOr<kernels::PackedMatrix> Matrix(
       std::string_view name) const override {
     const auto it = matrices_.find(name);
@@ -99,8 +98,7 @@ class Builder {
   }
 
   // Values of some 1/sqrt(cols) * gain, in a format that takes turns.
-  void Matrix(const std::string& name, int64_t rows, int64_t cols,
-              float gain) {
+  void Matrix(const std::string& name, int64_t rows, int64_t cols, float gain) {
     static constexpr QuantType kTypes[] = {QuantType::kQ8_0, QuantType::kQ4_0,
                                            QuantType::kF16};
     const QuantType type = kTypes[next_type_++ % 3];
@@ -171,10 +169,8 @@ std::string PrintableByte(int byte) {
           static_cast<char>(0x80 | (code & 0x3f))};
 }
 
-}  // namespace
-
-std::unique_ptr<weights::ModelLease> MakeTinyModelWithPoison(
-    const TinyModelOptions& options, int32_t poisoned_token) {
+weights::ModelHyperparameters TinyHyperparameters(
+    const TinyModelOptions& options) {
   weights::ModelHyperparameters m;
   m.architecture = options.architecture;
   m.num_layers = 2;
@@ -186,32 +182,73 @@ std::unique_ptr<weights::ModelLease> MakeTinyModelWithPoison(
   m.vocab_size = kTinyVocabSize;
   m.max_context = options.max_context;
   m.tied_embeddings = options.tied_embeddings;
+  if (options.window > 0) {
+    // The first layer looks back over a window, the second sees all.
+    m.layer_windows = {options.window, 0};
+  }
+  if (options.architecture == "gemma3") {
+    m.head_dim = 32;  // apart from hidden_size / num_heads
+    m.rope_theta = 1e6f;
+    m.rope_local_theta = 1e4f;
+    m.attention_scale = 0.2f;
+  }
+  return m;
+}
+
+// How a tensor is drawn: `gain` of a matrix, centre and spread of a vector.
+struct Character {
+  float gain = 2;
+  float centre = 1;
+  float spread = 0.3f;
+};
+
+Character CharacterOf(const families::TensorRule& rule) {
+  if (rule.rows == families::Side::kOne && rule.gguf.ends_with(".bias")) {
+    return {.centre = 0, .spread = 1};
+  }
+  if (rule.gguf == "output_norm.weight")
+    return {.centre = 0.3f, .spread = 0.1f};
+  if (rule.roped || rule.gguf == "output.weight") return {.gain = 3};
+  return {};
+}
+
+void AddGroup(const std::vector<families::TensorRule>& rules,
+              const std::string& prefix,
+              const weights::ModelHyperparameters& model, Builder* build) {
+  for (const families::TensorRule& rule : rules) {
+    if (rule.optional || rule.gguf == "token_embd.weight") continue;
+    const std::string name = prefix + std::string(rule.gguf);
+    const Character character = CharacterOf(rule);
+    const int64_t cols = families::Extent(rule.cols, model);
+    if (rule.rows == families::Side::kOne) {
+      build->Vector(name, cols, character.centre, character.spread);
+    } else {
+      build->Matrix(name, families::Extent(rule.rows, model), cols,
+                    character.gain);
+    }
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<weights::ModelLease> MakeTinyModelWithPoison(
+    const TinyModelOptions& options, int32_t poisoned_token) {
+  const weights::ModelHyperparameters m = TinyHyperparameters(options);
+  const families::Family* family = families::FindFamily(m.architecture);
+  // A name that nobody knows, to be refused: any tensors will do.
+  if (family == nullptr) family = families::FindFamily("llama");
   auto lease = std::make_unique<TinyLease>(m);
   Builder build(options.seed, lease.get());
-  const int64_t d = m.hidden_size;
-  const int64_t kv = m.num_kv_heads * m.head_dim;
-  lease->AddMatrix("token_embd.weight", QuantType::kF32, m.vocab_size, d,
-                   RandomRows(build, m.vocab_size, d, poisoned_token));
-  build.Vector("output_norm.weight", d, 0.3f, 0.1f);
+  lease->AddMatrix(
+      "token_embd.weight", QuantType::kF32, m.vocab_size, m.hidden_size,
+      RandomRows(build, m.vocab_size, m.hidden_size, poisoned_token));
+  AddGroup(families::RulesOf(family->list_head), "", m, &build);
   if (!options.tied_embeddings) {
-    build.Matrix("output.weight", m.vocab_size, d, 3);
+    build.Matrix("output.weight", m.vocab_size, m.hidden_size, 3);
   }
   for (int64_t i = 0; i < m.num_layers; ++i) {
-    const std::string p = fmt::format("blk.{}.", i);
-    build.Vector(p + "attn_norm.weight", d, 1, 0.3f);
-    build.Matrix(p + "attn_q.weight", d, d, 3);
-    build.Matrix(p + "attn_k.weight", kv, d, 3);
-    build.Matrix(p + "attn_v.weight", kv, d, 2);
-    if (options.architecture == "qwen2") {
-      build.Vector(p + "attn_q.bias", d, 0, 1);
-      build.Vector(p + "attn_k.bias", kv, 0, 1);
-      build.Vector(p + "attn_v.bias", kv, 0, 1);
-    }
-    build.Matrix(p + "attn_output.weight", d, d, 2);
-    build.Vector(p + "ffn_norm.weight", d, 1, 0.3f);
-    build.Matrix(p + "ffn_gate.weight", m.intermediate_size, d, 2);
-    build.Matrix(p + "ffn_up.weight", m.intermediate_size, d, 2);
-    build.Matrix(p + "ffn_down.weight", d, m.intermediate_size, 2);
+    AddGroup(families::RulesOf(family->list_layer), fmt::format("blk.{}.", i),
+             m, &build);
   }
   return lease;
 }

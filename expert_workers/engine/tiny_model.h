@@ -16,15 +16,16 @@
 namespace conclave::engine {
 
 struct TinyModelOptions {
-  std::string architecture = "llama";  // or "qwen2"
+  std::string architecture = "llama";  // any decoder of families/
   uint64_t seed = 1;
   int64_t max_context = 512;
   bool tied_embeddings = true;
+  int64_t window = 0;  // tokens, of the first layer; 0: none
 };
 
 // Token i < 256 is the byte i; then come kTinyWords, then kTinyEndOfTurn.
-inline constexpr const char* kTinyWords[] = {"the", "ing", " of", "STOP",
-                                             "\xc3\xa9", "\xe6\x9d", "\xb1!"};
+inline constexpr const char* kTinyWords[] = {
+    "the", "ing", " of", "STOP", "\xc3\xa9", "\xe6\x9d", "\xb1!"};
 inline constexpr int32_t kTinyEndOfTurn = 256 + 7;
 inline constexpr int32_t kTinyVocabSize = kTinyEndOfTurn + 1;
 

@@ -60,6 +60,9 @@ class GgufVocabReader {
     if (type == kString) {
       const std::string text = String();
       if (key == "tokenizer.ggml.pre") tokenizer.pre = text;
+      if (key == "tokenizer.ggml.model" && text == "llama") {
+        tokenizer.kind = weights::TokenizerKind::kSentencePiece;
+      }
       if (key == "tokenizer.chat_template") spec_.chat_template = text;
     } else if (type == kArray) {
       const auto element = Number<uint32_t>();
@@ -72,6 +75,8 @@ class GgufVocabReader {
         } else if (key == "tokenizer.ggml.token_type") {
           tokenizer.types.push_back(
               static_cast<weights::TokenType>(Number<int32_t>()));
+        } else if (key == "tokenizer.ggml.scores") {
+          tokenizer.scores.push_back(Number<float>());
         } else {
           Value("", element);
         }
@@ -80,6 +85,10 @@ class GgufVocabReader {
       tokenizer.bos_id = Number<int32_t>();
     } else if (key == "tokenizer.ggml.eos_token_id") {
       tokenizer.eos_id = Number<int32_t>();
+    } else if (key == "tokenizer.ggml.unknown_token_id") {
+      tokenizer.unk_id = Number<int32_t>();
+    } else if (key == "tokenizer.ggml.add_space_prefix") {
+      tokenizer.add_space_prefix = Number<uint8_t>() != 0;
     } else {
       in_.ignore(kSizes[type]);
     }
@@ -91,6 +100,8 @@ class GgufVocabReader {
 
 inline constexpr char kSmolLm2[] = "SmolLM2-135M-Instruct.Q4_1.gguf";
 inline constexpr char kQwen2Coder[] = "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf";
+
+inline constexpr char kGemma3[] = "gemma-3-270m.Q4_K_M.gguf";
 
 // None when the file is missing.
 inline std::optional<weights::ModelSpec> ReadGgufSpec(const std::string& file) {

@@ -4,6 +4,7 @@
 
 #include "expert_workers/tokenizer/bpe.h"
 #include "expert_workers/tokenizer/byte_level_bpe.h"
+#include "expert_workers/tokenizer/sentencepiece.h"
 #include "expert_workers/tokenizer/unicode.h"
 #include "expert_workers/tokenizer/wordpiece.h"
 
@@ -69,11 +70,14 @@ std::vector<std::string> DecodedBytes(const TokenizerSpec& spec) {
   for (size_t id = 0; id < bytes.size(); ++id) {
     const std::string& text = spec.tokens[id];
     bytes[id] = text;
+    if (spec.kind == TokenizerKind::kSentencePiece) {
+      bytes[id] = SentencePiece::BytesOf(spec, id);
+    }
     if (spec.types[id] != TokenType::kNormal) continue;
     if (spec.kind == TokenizerKind::kWordPiece) {
       bytes[id] = text.starts_with("##") ? text.substr(2) : " " + text;
-    } else if (auto raw = BytesOfPrintable(text)) {
-      bytes[id] = *std::move(raw);
+    } else if (spec.kind == TokenizerKind::kByteLevelBpe) {
+      if (auto raw = BytesOfPrintable(text)) bytes[id] = *std::move(raw);
     }
   }
   return bytes;
@@ -110,8 +114,10 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> CreateKind(
       ASSIGN_OR_RETURN(auto tokenizer, WordPiece::Create(spec));
       return tokenizer;
     }
-    case TokenizerKind::kSentencePiece:
-      return Unimplemented("SentencePiece vocabularies are not supported yet");
+    case TokenizerKind::kSentencePiece: {
+      ASSIGN_OR_RETURN(auto tokenizer, SentencePiece::Create(spec));
+      return tokenizer;
+    }
   }
   return InvalidArgument("tokenizer kind {} does not exist",
                          static_cast<int>(spec.kind));
@@ -138,7 +144,10 @@ absl::Status Tokenizer::Init(const TokenizerSpec& spec,
     control_[id] =
         control || type == TokenType::kUnknown || type == TokenType::kUnused;
     const auto number = static_cast<int32_t>(id);
-    const bool added = control || type == TokenType::kUserDefined;
+    // The sentencepiece library finds user-defined tokens itself.
+    const bool added =
+        control || (type == TokenType::kUserDefined &&
+                    spec.kind != TokenizerKind::kSentencePiece);
     // Added and normal tokens may spell alike ("Ġ" is not " "), so each kind
     // is checked among its own; the added one is found first.
     if (added) {

@@ -39,7 +39,7 @@ class Tokenizer {
 
   //   INVALID_ARGUMENT  sizes that disagree, ids out of range, tokens alike,
   //                     merges of unknown tokens, an unknown split rule
-  //   UNIMPLEMENTED     SentencePiece
+  //   FAILED_PRECONDITION  the sentencepiece library is not on this machine
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Create(
       const weights::TokenizerSpec& spec);
 

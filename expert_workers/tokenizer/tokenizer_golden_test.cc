@@ -1,5 +1,6 @@
-// Token ids against Hugging Face `tokenizers`, on 12,000 generated strings of
-// hard Unicode for each of five vocabularies: see tests/golden/tokenizer/.
+// Token ids against Hugging Face `tokenizers` and the Python package
+// `sentencepiece`, on 12,000 generated strings of hard Unicode for each of
+// eight vocabularies: see tests/golden/tokenizer/.
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -115,11 +116,25 @@ TEST(TokenizerGoldenTest, MiniLm) {
   ExpectBothGolden(*spec, ReadGolden("minilm"));
 }
 
+TEST(TokenizerGoldenTest, Gemma3) {
+  const auto spec = testing::ReadGgufSpec(testing::kGemma3);
+  if (!spec) GTEST_SKIP() << testing::kGemma3 << " is not there";
+  ExpectBothGolden(spec->tokenizer, ReadGolden("gemma3"));
+}
+
 weights::TokenizerSpec SpecOf(const nlohmann::json& json) {
   weights::TokenizerSpec spec;
-  spec.pre = json["pre"];
   spec.tokens = json["tokens"].get<std::vector<std::string>>();
-  spec.merges = json["merges"].get<std::vector<std::string>>();
+  if (json.contains("scores")) {
+    spec.kind = weights::TokenizerKind::kSentencePiece;
+    spec.scores = json["scores"].get<std::vector<float>>();
+    spec.unk_id = json["unk_id"];
+    spec.add_space_prefix = json["add_space_prefix"];
+    spec.remove_extra_spaces = json["remove_extra_spaces"];
+  } else {
+    spec.pre = json["pre"];
+    spec.merges = json["merges"].get<std::vector<std::string>>();
+  }
   for (const int type : json["types"]) {
     spec.types.push_back(static_cast<weights::TokenType>(type));
   }
@@ -134,6 +149,14 @@ TEST(TokenizerGoldenTest, TrainedGpt2) {
 TEST(TokenizerGoldenTest, TrainedLlamaBpe) {
   const auto golden = ReadGolden("trained_llama_bpe");
   ExpectBothGolden(SpecOf(golden["spec"]), golden);
+}
+
+TEST(TokenizerGoldenTest, TrainedSentencePiece) {
+  for (const char* name :
+       {"trained_sentencepiece_llama", "trained_sentencepiece_plain"}) {
+    const auto golden = ReadGolden(name);
+    ExpectBothGolden(SpecOf(golden["spec"]), golden);
+  }
 }
 
 }  // namespace

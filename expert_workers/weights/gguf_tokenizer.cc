@@ -58,12 +58,26 @@ absl::Status ReadSentencePiece(const GgufFile& file,
   tokenizer->kind = TokenizerKind::kSentencePiece;
   ASSIGN_OR_RETURN(const GgufArray* scores,
                    file.Array("tokenizer.ggml.scores", GgufType::kFloat32));
-  if (scores == nullptr || scores->count != tokenizer->tokens.size()) {
-    return InvalidArgument("tokenizer.ggml.scores is missing or too short");
+  if (scores == nullptr) {
+    return InvalidArgument("key tokenizer.ggml.scores is missing");
+  }
+  if (scores->count != tokenizer->tokens.size()) {
+    return InvalidArgument("{} tokens, but {} scores",
+                           tokenizer->tokens.size(), scores->count);
   }
   tokenizer->scores.resize(tokenizer->tokens.size());
   std::memcpy(tokenizer->scores.data(), scores->raw.data(),
               scores->raw.size());
+  if (file.metadata.contains("tokenizer.ggml.precompiled_charsmap")) {
+    return Unimplemented("the tokenizer has normalisation rules "
+                         "(precompiled_charsmap); they are not supported");
+  }
+  ASSIGN_OR_RETURN(const auto prefix,
+                   file.Bool("tokenizer.ggml.add_space_prefix"));
+  tokenizer->add_space_prefix = prefix.value_or(true);
+  ASSIGN_OR_RETURN(const auto extra,
+                   file.Bool("tokenizer.ggml.remove_extra_whitespaces"));
+  tokenizer->remove_extra_spaces = extra.value_or(false);
   return absl::OkStatus();
 }
 

@@ -1,9 +1,15 @@
 #include "expert_workers/weights/hf_config.h"
 
+#include <cmath>
 #include <optional>
+
+#include "expert_workers/weights/hf_rope.h"
+#include "expert_workers/weights/hyperparameters.h"
 
 namespace conclave::weights {
 namespace {
+
+using families::Windows;
 
 absl::StatusOr<int64_t> Int(const Json& config, std::string_view key,
                             std::optional<int64_t> otherwise = {}) {
@@ -29,54 +35,91 @@ absl::Status Expect(const Json& config, std::string_view key,
                        value->substr(0, 64), expected);
 }
 
-// rope_theta and the scaling stand in rope_parameters (transformers 5), or at
-// the top and in rope_scaling (before).
-absl::Status ReadRope(const Json& config, ModelHyperparameters* model) {
-  const Json empty = Json::object();
-  const Json* scaling = Member(config, "rope_parameters");
-  if (scaling == nullptr) scaling = Member(config, "rope_scaling");
-  if (scaling == nullptr) scaling = &empty;
-  ASSIGN_OR_RETURN(const float theta, Number(config, "rope_theta", 10000.0));
-  ASSIGN_OR_RETURN(
-      model->rope_theta,
-      Number(*scaling, "rope_theta", static_cast<double>(theta)));
-  ASSIGN_OR_RETURN(auto type, TextMember(*scaling, "rope_type"));
-  if (!type) {
-    ASSIGN_OR_RETURN(type, TextMember(*scaling, "type"));
+absl::Status ExpectNothing(const Json& config, std::string_view key) {
+  const Json* value = Member(config, key);
+  if (value == nullptr || *value == Json(false)) return absl::OkStatus();
+  return Unimplemented("\"{}\" is set; it is not supported", key);
+}
+
+// "layer_types": each layer's kind by name.
+absl::Status ReadLayerTypes(const Json& types, int64_t window,
+                            ModelHyperparameters* model) {
+  if (!types.is_array() ||
+      types.size() != static_cast<size_t>(model->num_layers)) {
+    return InvalidArgument("\"layer_types\" is not a list of {} names",
+                           model->num_layers);
   }
-  if (!type || *type == "default") return absl::OkStatus();
-  if (*type != "linear" && *type != "llama3" && *type != "yarn") {
-    return Unimplemented(
-        "RoPE scaling \"{}\"; supported are default, linear, llama3, yarn",
-        type->substr(0, 64));
+  // The range of the window.
+  RETURN_IF_ERROR(SetWindows(Windows::kEveryLayer, window, 0, 0, model));
+  for (size_t i = 0; i < types.size(); ++i) {
+    const Json& type = types[i];
+    if (type == "full_attention") {
+      model->layer_windows[i] = 0;
+    } else if (type != "sliding_attention") {
+      return Unimplemented(
+          "\"layer_types\"[{}] is another kind than full_attention and "
+          "sliding_attention",
+          i);
+    }
   }
-  model->rope_scaling = *type;
-  ASSIGN_OR_RETURN(model->rope_factor, Number(*scaling, "factor", 1.0));
-  ASSIGN_OR_RETURN(model->rope_low_freq_factor,
-                   Number(*scaling, "low_freq_factor", 1.0));
-  ASSIGN_OR_RETURN(model->rope_high_freq_factor,
-                   Number(*scaling, "high_freq_factor", 4.0));
-  ASSIGN_OR_RETURN(model->rope_original_context,
-                   Int(*scaling, "original_max_position_embeddings", 0));
   return absl::OkStatus();
 }
 
-absl::Status ReadDecoder(const Json& config, ModelHyperparameters* model) {
-  RETURN_IF_ERROR(Expect(config, "hidden_act", "silu"));
-  ASSIGN_OR_RETURN(const auto window,
-                   BoolMember(config, "use_sliding_window"));
-  if (window.value_or(false)) {
-    return Unimplemented("\"use_sliding_window\" is true; only full attention "
-                         "is supported");
+absl::Status ReadWindows(const Json& config, const families::NamedFamily& named,
+                         ModelHyperparameters* model) {
+  const Windows windows = named.name->windows;
+  if (windows == Windows::kNone) return absl::OkStatus();
+  if (windows == Windows::kLateLayers) {
+    ASSIGN_OR_RETURN(const auto use, BoolMember(config, "use_sliding_window"));
+    if (!use.value_or(false)) return absl::OkStatus();
   }
-  ASSIGN_OR_RETURN(model->norm_eps, Number(config, "rms_norm_eps", 1e-6));
-  ASSIGN_OR_RETURN(const auto tied, BoolMember(config, "tie_word_embeddings"));
-  model->tied_embeddings = tied.value_or(false);
-  return ReadRope(config, model);
+  // null: no window; absent: the class's own.
+  if (config.contains("sliding_window") &&
+      Member(config, "sliding_window") == nullptr) {
+    if (windows != Windows::kPattern) return absl::OkStatus();
+    return Unimplemented("\"sliding_window\" is null; the {} family has one",
+                         named.family->architecture);
+  }
+  ASSIGN_OR_RETURN(const int64_t window,
+                   Int(config, "sliding_window", named.name->default_window));
+  const Json* types = Member(config, "layer_types");
+  if (types != nullptr && windows != Windows::kEveryLayer) {
+    return ReadLayerTypes(*types, window, model);
+  }
+  ASSIGN_OR_RETURN(const int64_t first, Int(config, "max_window_layers", 28));
+  ASSIGN_OR_RETURN(const int64_t every,
+                   Int(config, "sliding_window_pattern",
+                       named.family->full_attention_every));
+  return SetWindows(windows, window, first, every, model);
 }
 
-absl::Status ReadEncoder(const Json& config, ModelHyperparameters* model) {
-  RETURN_IF_ERROR(Expect(config, "hidden_act", "gelu"));
+absl::Status ReadDecoder(const Json& config, const families::NamedFamily& named,
+                         ModelHyperparameters* model) {
+  const families::Family& family = *named.family;
+  RETURN_IF_ERROR(Expect(config, "hidden_act", family.activation));
+  RETURN_IF_ERROR(Expect(config, "hidden_activation", family.activation));
+  RETURN_IF_ERROR(ExpectNothing(config, "attn_logit_softcapping"));
+  RETURN_IF_ERROR(ExpectNothing(config, "final_logit_softcapping"));
+  RETURN_IF_ERROR(ExpectNothing(config, "use_bidirectional_attention"));
+  ASSIGN_OR_RETURN(model->norm_eps, Number(config, "rms_norm_eps", 1e-6));
+  ASSIGN_OR_RETURN(const auto tied, BoolMember(config, "tie_word_embeddings"));
+  model->tied_embeddings = tied.value_or(family.tied_embeddings);
+  if (family.query_scalar > 0) {
+    ASSIGN_OR_RETURN(const float scalar,
+                     Number(config, "query_pre_attn_scalar",
+                            static_cast<double>(family.query_scalar)));
+    if (!(scalar > 0)) {
+      return InvalidArgument("\"query_pre_attn_scalar\" is {}", scalar);
+    }
+    model->attention_scale = 1.0f / std::sqrt(scalar);
+  }
+  RETURN_IF_ERROR(ReadHfRope(config, family, model));
+  return ReadWindows(config, named, model);
+}
+
+absl::Status ReadEncoder(const Json& config, const families::Family& family,
+                         ModelHyperparameters* model) {
+  RETURN_IF_ERROR(Expect(config, "hidden_act", family.activation));
   RETURN_IF_ERROR(Expect(config, "position_embedding_type", "absolute"));
   ASSIGN_OR_RETURN(model->norm_eps, Number(config, "layer_norm_eps", 1e-12));
   model->tied_embeddings = true;
@@ -85,21 +128,24 @@ absl::Status ReadEncoder(const Json& config, ModelHyperparameters* model) {
 
 }  // namespace
 
-absl::StatusOr<const Family*> FamilyOfConfig(const Json& config) {
+absl::StatusOr<families::NamedFamily> FamilyOfConfig(const Json& config) {
   const Json* names = Member(config, "architectures");
   if (names == nullptr || !names->is_array() || names->size() != 1 ||
       !names->front().is_string()) {
     return InvalidArgument("\"architectures\" is not a list of one name");
   }
   const auto name = names->front().get<std::string>();
-  if (const Family* family = FindHuggingFaceFamily(name)) return family;
-  return Unimplemented("architecture \"{}\" is not supported; folders may "
-                       "hold {}", name.substr(0, 64),
-                       HuggingFaceArchitectures());
+  const families::NamedFamily named = families::FindHuggingFaceFamily(name);
+  if (named.family != nullptr) return named;
+  return Unimplemented(
+      "architecture \"{}\" is not supported; folders may "
+      "hold {}",
+      name.substr(0, 64), families::HuggingFaceArchitectures());
 }
 
-absl::StatusOr<ModelHyperparameters> ReadHfConfig(const Json& config,
-                                                  const Family& family) {
+absl::StatusOr<ModelHyperparameters> ReadHfConfig(
+    const Json& config, const families::NamedFamily& named) {
+  const families::Family& family = *named.family;
   ModelHyperparameters model;
   model.architecture = family.architecture;
   ASSIGN_OR_RETURN(model.num_layers, Int(config, "num_hidden_layers"));
@@ -113,13 +159,15 @@ absl::StatusOr<ModelHyperparameters> ReadHfConfig(const Json& config,
                    Int(config, "num_key_value_heads", model.num_heads));
   ASSIGN_OR_RETURN(
       model.head_dim,
-      Int(config, "head_dim", model.hidden_size / model.num_heads));
+      Int(config, "head_dim",
+          family.head_dim > 0 ? family.head_dim
+                              : model.hidden_size / model.num_heads));
   ASSIGN_OR_RETURN(model.vocab_size, Int(config, "vocab_size"));
   ASSIGN_OR_RETURN(model.max_context, Int(config, "max_position_embeddings"));
-  const bool encoder = family.head.empty();
-  RETURN_IF_ERROR(encoder ? ReadEncoder(config, &model)
-                          : ReadDecoder(config, &model));
-  RETURN_IF_ERROR(CheckHyperparameters(model));
+  RETURN_IF_ERROR(family.new_layer == nullptr
+                      ? ReadEncoder(config, family, &model)
+                      : ReadDecoder(config, named, &model));
+  RETURN_IF_ERROR(CheckHyperparameters(family, model));
   return model;
 }
 

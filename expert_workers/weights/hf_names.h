@@ -2,19 +2,30 @@
 #ifndef CONCLAVE_EXPERT_WORKERS_WEIGHTS_HF_NAMES_H_
 #define CONCLAVE_EXPERT_WORKERS_WEIGHTS_HF_NAMES_H_
 
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 
-#include "expert_workers/weights/model_family.h"
+#include "expert_workers/families/family.h"
 
 namespace conclave::weights {
 
-// "model.layers.3.self_attn.q_proj.weight" -> "blk.3.attn_q.weight".
-//   ""       a tensor that inference does not use (position ids, the pooler)
-//   nothing  a name that the family does not have
-std::optional<std::string> TranslateHfName(const Family& family,
-                                           std::string_view name);
+class HfNames {
+ public:
+  explicit HfNames(const families::Family& family);
+
+  // "model.layers.3.self_attn.q_proj.weight" -> "blk.3.attn_q.weight".
+  //   ""       a tensor that inference does not use (position ids, the pooler)
+  //   nothing  a name that the family does not have
+  std::optional<std::string> Translate(std::string_view name) const;
+
+ private:
+  const families::Family& family_;
+  // Hugging Face's -> GGUF's, the layers' after their number.
+  std::map<std::string_view, std::string_view> model_;
+  std::map<std::string_view, std::string_view> layer_;
+};
 
 }  // namespace conclave::weights
 

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <numbers>
+#include <limits>
 
 #include "expert_workers/weights/test_files.h"
 
@@ -12,10 +12,10 @@ namespace conclave::weights {
 namespace {
 
 using ::testing::AllOf;
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using testing::AsBytes;
+using ::testing::ElementsAre;
 using testing::GgufBuilder;
+using ::testing::HasSubstr;
 using testing::TinyModel;
 
 absl::StatusOr<ModelSource> Open(const std::string& bytes) {
@@ -62,8 +62,8 @@ TEST(ImportGguf, EveryTensorOfTheFamilyIsNeeded) {
     tiny.without = name;
     const auto source = Open(tiny.Build());
     EXPECT_EQ(source.status().code(), absl::StatusCode::kInvalidArgument);
-    EXPECT_THAT(MessageOf(source), AllOf(HasSubstr(name),
-                                         HasSubstr("missing")));
+    EXPECT_THAT(MessageOf(source),
+                AllOf(HasSubstr(name), HasSubstr("missing")));
   }
   TinyModel tiny;
   tiny.architecture = "qwen2";
@@ -84,11 +84,11 @@ TEST(ImportGguf, WrongShapesAndUnknownTensorsAreRefused) {
 
   tiny = TinyModel();
   tiny.more = [](GgufBuilder* file) {
-    file->Tensor("blk.0.attn_q.bias", 0, {64}, testing::Floats(64, 1));
+    file->Tensor("blk.0.attn_q_norm.weight", 0, {16}, testing::Floats(16, 1));
   };
   const auto extra = Open(tiny.Build());
   EXPECT_EQ(extra.status().code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(MessageOf(extra), HasSubstr("blk.0.attn_q.bias"));
+  EXPECT_THAT(MessageOf(extra), HasSubstr("blk.0.attn_q_norm.weight"));
 }
 
 TEST(ImportGguf, UnknownKindsSayWhatIsSupported) {
@@ -96,20 +96,19 @@ TEST(ImportGguf, UnknownKindsSayWhatIsSupported) {
   tiny.architecture = "mamba";
   const auto architecture = Open(tiny.Build());
   EXPECT_EQ(architecture.status().code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(MessageOf(architecture),
-              AllOf(HasSubstr("mamba"), HasSubstr("llama, qwen2")));
+  EXPECT_THAT(
+      MessageOf(architecture),
+      AllOf(HasSubstr("mamba"), HasSubstr("gemma3, llama, qwen2, qwen3")));
 
   std::string file = TinyModel().Build();
   file.replace(file.find("smollm"), 6, "smollx");
   const auto pre = Open(file);
   EXPECT_EQ(pre.status().code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(MessageOf(pre), AllOf(HasSubstr("smollx"),
-                                    HasSubstr("llama-bpe")));
+  EXPECT_THAT(MessageOf(pre),
+              AllOf(HasSubstr("smollx"), HasSubstr("llama-bpe")));
 
   tiny = TinyModel();
-  tiny.more = [](GgufBuilder* more) {
-    more->Int("llama.expert_count", 8);
-  };
+  tiny.more = [](GgufBuilder* more) { more->Int("llama.expert_count", 8); };
   EXPECT_EQ(Open(tiny.Build()).status().code(),
             absl::StatusCode::kUnimplemented);
 }
@@ -196,52 +195,28 @@ TEST(ImportGguf, UndoesTheRopePermutation) {
   EXPECT_EQ(same->units[1].tensors[3].interleaved_head_dim, 0);
 }
 
-std::string RopeFactors(int head_dim, double theta, double factor) {
-  std::string bytes;
-  for (int i = 0; i < head_dim / 2; ++i) {
-    const double wavelength =
-        2 * std::numbers::pi * std::pow(theta, 2.0 * i / head_dim);
-    double value = factor;
-    if (wavelength < 2048) {
-      value = 1;
-    } else if (wavelength <= 8192) {
-      const double smooth = (8192 / wavelength - 1) / 3;
-      value = 1 / ((1 - smooth) / factor + smooth);
-    }
-    testing::Append(&bytes, static_cast<float>(value));
-  }
-  return bytes;
-}
-
-TEST(ImportGguf, FindsLlama3ScalingFromItsFactors) {
-  TinyModel tiny;
-  tiny.more = [](GgufBuilder* file) {
-    file->Float("llama.rope.freq_base", 500000.0f);
-    file->Tensor("rope_freqs.weight", 0, {8}, RopeFactors(16, 500000, 32));
+TEST(ImportGguf, RopeFactorsAreDivisors) {
+  std::vector<float> factors = {1, 1, 1, 1.5f, 4, 32, 32, 32};
+  const auto open = [&factors](kernels::QuantType type) {
+    TinyModel tiny;
+    tiny.more = [&](GgufBuilder* file) {
+      std::string data;
+      for (const float f : factors) testing::Append(&data, f);
+      file->Tensor("rope_freqs.weight", static_cast<uint32_t>(type), {8}, data);
+    };
+    return Open(tiny.Build());
   };
-  const auto source = Open(tiny.Build());
+  const auto source = open(kernels::QuantType::kF32);
   ASSERT_TRUE(source.ok()) << source.status();
-  EXPECT_EQ(source->spec.hyperparameters.rope_scaling, "llama3");
-  EXPECT_EQ(source->spec.hyperparameters.rope_factor, 32.0f);
-  EXPECT_EQ(source->spec.hyperparameters.rope_original_context, 8192);
+  EXPECT_EQ(source->spec.hyperparameters.rope_scaling, "");
   EXPECT_EQ(source->units[0].tensors[1].name, "rope_freqs.weight");
-
-  tiny.more = [](GgufBuilder* file) {
-    file->Tensor("rope_freqs.weight", 0, {8}, RopeFactors(16, 5e7, 32));
-  };
-  EXPECT_EQ(Open(tiny.Build()).status().code(),
-            absl::StatusCode::kUnimplemented);
-}
-
-TEST(ImportGguf, GemmaIsRefusedForItsArchitecture) {
-  const std::string path = testing::RealModel("gemma-3-270m.Q4_K_M.gguf");
-  if (path.empty()) GTEST_SKIP() << "gemma-3-270m is not on this machine";
-  auto file = OpenFile(path);
-  ASSERT_TRUE(file.ok());
-  const auto source = OpenGguf(*std::move(file));
-  EXPECT_EQ(source.status().code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(MessageOf(source), AllOf(HasSubstr("gemma3"),
-                                       HasSubstr("llama, qwen2")));
+  for (const float bad :
+       {0.0f, -1.0f, std::nanf(""), std::numeric_limits<float>::infinity()}) {
+    factors[3] = bad;
+    EXPECT_THAT(MessageOf(open(kernels::QuantType::kF32)),
+                HasSubstr("rope_freqs.weight[3]"));
+  }
+  EXPECT_THAT(MessageOf(open(kernels::QuantType::kF16)), HasSubstr("F32"));
 }
 
 }  // namespace

@@ -6,11 +6,11 @@
 #include <set>
 
 #include "base/units.h"
+#include "expert_workers/weights/family_units.h"
 #include "expert_workers/weights/hf_config.h"
 #include "expert_workers/weights/hf_names.h"
 #include "expert_workers/weights/hf_tokenizer.h"
 #include "expert_workers/weights/json.h"
-#include "expert_workers/weights/model_family.h"
 #include "expert_workers/weights/safetensors_file.h"
 #include "expert_workers/weights/tokenizer_facts.h"
 
@@ -28,18 +28,20 @@ class FolderImporter {
   absl::StatusOr<ModelSource> Open() {
     source_.name = folder_.name();
     ASSIGN_OR_RETURN(const Json config, ReadJson("config.json", kMiB));
-    ASSIGN_OR_RETURN(const Family* family, Named("config.json",
-                                                 FamilyOfConfig(config)));
+    ASSIGN_OR_RETURN(const families::NamedFamily named,
+                     Named("config.json", FamilyOfConfig(config)));
+    const families::Family& family = *named.family;
     ASSIGN_OR_RETURN(source_.spec.hyperparameters,
-                     Named("config.json", ReadHfConfig(config, *family)));
+                     Named("config.json", ReadHfConfig(config, named)));
     RETURN_IF_ERROR(ReadTokenizer(config));
     RETURN_IF_ERROR(OpenWeights());
     ASSIGN_OR_RETURN(std::vector<SourceTensor> tensors,
-                     TranslateTensors(*family));
-    ASSIGN_OR_RETURN(source_.units,
-                     SortIntoUnits(*family, source_.spec.hyperparameters,
-                                   std::move(tensors)));
-    RETURN_IF_ERROR(CheckHead(*family));
+                     TranslateTensors(family));
+    ASSIGN_OR_RETURN(
+        source_.units,
+        SortIntoUnits(family, source_.spec.hyperparameters,
+                      SourceFormat::kHuggingFace, std::move(tensors)));
+    RETURN_IF_ERROR(CheckHead(family));
     // Files that hold tensors come first: their indices are in the tensors.
     for (auto& file : settings_) source_.files.push_back(std::move(file));
     return std::move(source_);
@@ -73,8 +75,7 @@ class FolderImporter {
   }
 
   // An empty object where the file is absent.
-  absl::StatusOr<Json> ReadOptionalJson(std::string_view file,
-                                        int64_t limit) {
+  absl::StatusOr<Json> ReadOptionalJson(std::string_view file, int64_t limit) {
     absl::StatusOr<std::string> text = ReadText(file, limit);
     if (absl::IsNotFound(text.status())) return Json::object();
     RETURN_IF_ERROR(text);
@@ -97,8 +98,7 @@ class FolderImporter {
     RETURN_IF_ERROR(AddEndIds(generation, &tokenizer));
     AddEndOfTurnIds(&tokenizer);
     RETURN_IF_ERROR(CheckTokenizer(tokenizer));
-    absl::StatusOr<std::string> jinja =
-        ReadText("chat_template.jinja", kMiB);
+    absl::StatusOr<std::string> jinja = ReadText("chat_template.jinja", kMiB);
     if (!jinja.ok() && !absl::IsNotFound(jinja.status())) {
       return jinja.status();
     }
@@ -197,10 +197,11 @@ class FolderImporter {
   }
 
   absl::StatusOr<std::vector<SourceTensor>> TranslateTensors(
-      const Family& family) const {
+      const families::Family& family) const {
+    const HfNames names(family);
     std::vector<SourceTensor> tensors;
     for (const auto& [name, found] : tensors_) {
-      const auto translated = TranslateHfName(family, name);
+      const auto translated = names.Translate(name);
       if (!translated) {
         return Unimplemented("tensor {} is not one that the {} family has",
                              name.substr(0, 200), family.architecture);
@@ -236,8 +237,8 @@ class FolderImporter {
   }
 
   // A decoder's head is its own or the embedding; config.json says which.
-  absl::Status CheckHead(const Family& family) const {
-    if (family.head.empty() ||
+  absl::Status CheckHead(const families::Family& family) const {
+    if (family.list_head == nullptr ||
         source_.spec.hyperparameters.tied_embeddings) {
       return absl::OkStatus();
     }

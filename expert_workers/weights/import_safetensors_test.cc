@@ -15,9 +15,9 @@ namespace conclave::weights {
 namespace {
 
 using ::testing::AllOf;
+using testing::AsBytes;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using testing::AsBytes;
 
 std::string Container(std::string_view header, std::string_view data) {
   std::string file;
@@ -36,8 +36,8 @@ class TinyFolder {
  public:
   explicit TinyFolder(bool qwen = false) : qwen_(qwen) {
     files["config.json"] = fmt::format(
-        R"({{"architectures": ["{}"], "hidden_size": 16,
-        "intermediate_size": 24, "num_hidden_layers": 1,
+        R"({{"architectures": ["{}"], "hidden_size": 32,
+        "intermediate_size": 64, "num_hidden_layers": 1,
         "num_attention_heads": 4, "num_key_value_heads": 2,
         "vocab_size": 8, "max_position_embeddings": 64, "rms_norm_eps": 1e-6,
         "rope_theta": 50000.0, "hidden_act": "silu",
@@ -60,22 +60,22 @@ class TinyFolder {
   // Tensors whose name contains `only`, as one file.
   std::string Weights(std::string_view only, bool except) const {
     std::vector<std::pair<std::string, std::vector<int>>> tensors = {
-        {"model.embed_tokens.weight", {8, 16}},
-        {"model.norm.weight", {16}},
-        {"model.layers.0.input_layernorm.weight", {16}},
-        {"model.layers.0.self_attn.q_proj.weight", {16, 16}},
-        {"model.layers.0.self_attn.k_proj.weight", {8, 16}},
-        {"model.layers.0.self_attn.v_proj.weight", {8, 16}},
-        {"model.layers.0.self_attn.o_proj.weight", {16, 16}},
-        {"model.layers.0.post_attention_layernorm.weight", {16}},
-        {"model.layers.0.mlp.gate_proj.weight", {24, 16}},
-        {"model.layers.0.mlp.up_proj.weight", {24, 16}},
-        {"model.layers.0.mlp.down_proj.weight", {16, 24}},
+        {"model.embed_tokens.weight", {8, 32}},
+        {"model.norm.weight", {32}},
+        {"model.layers.0.input_layernorm.weight", {32}},
+        {"model.layers.0.self_attn.q_proj.weight", {32, 32}},
+        {"model.layers.0.self_attn.k_proj.weight", {16, 32}},
+        {"model.layers.0.self_attn.v_proj.weight", {16, 32}},
+        {"model.layers.0.self_attn.o_proj.weight", {32, 32}},
+        {"model.layers.0.post_attention_layernorm.weight", {32}},
+        {"model.layers.0.mlp.gate_proj.weight", {64, 32}},
+        {"model.layers.0.mlp.up_proj.weight", {64, 32}},
+        {"model.layers.0.mlp.down_proj.weight", {32, 64}},
     };
     if (qwen_) {
-      tensors.push_back({"model.layers.0.self_attn.q_proj.bias", {16}});
-      tensors.push_back({"model.layers.0.self_attn.k_proj.bias", {8}});
-      tensors.push_back({"model.layers.0.self_attn.v_proj.bias", {8}});
+      tensors.push_back({"model.layers.0.self_attn.q_proj.bias", {32}});
+      tensors.push_back({"model.layers.0.self_attn.k_proj.bias", {16}});
+      tensors.push_back({"model.layers.0.self_attn.v_proj.bias", {16}});
     }
     std::string header = "{\"__metadata__\":{\"format\":\"pt\"}";
     std::string data;
@@ -186,8 +186,8 @@ TEST(SafetensorsFile, LiesAreRefused) {
   std::string deep = R"({"a":)";
   for (int i = 0; i < 100000; ++i) deep += "[";
   EXPECT_FALSE(Parse(Container(deep, data)).ok());
-  for (const uint64_t lie : {0ull, 1ull, 100'000'001ull, 1ull << 40,
-                             0xffffffffffffffffull}) {
+  for (const uint64_t lie :
+       {0ull, 1ull, 100'000'001ull, 1ull << 40, 0xffffffffffffffffull}) {
     std::string bad = Container("{}", data);
     std::memcpy(bad.data(), &lie, sizeof lie);
     EXPECT_FALSE(Parse(bad).ok()) << lie;
@@ -199,15 +199,14 @@ TEST(ImportSafetensors, ReadsALlamaFolder) {
   ASSERT_TRUE(source.ok()) << source.status();
   const ModelHyperparameters& model = source->spec.hyperparameters;
   EXPECT_EQ(model.architecture, "llama");
-  EXPECT_EQ(model.head_dim, 4);
+  EXPECT_EQ(model.head_dim, 8);
   EXPECT_EQ(model.rope_theta, 50000.0f);
   EXPECT_TRUE(model.tied_embeddings);
   const TokenizerSpec& tokenizer = source->spec.tokenizer;
   EXPECT_EQ(tokenizer.pre, "smollm");
   EXPECT_THAT(tokenizer.merges, ElementsAre("a b", "c d"));
   EXPECT_THAT(tokenizer.tokens, ElementsAre("a", "b", "ab", "c", "d",
-                                            "<|im_end|>", "<tool>",
-                                            "[PAD7]"));
+                                            "<|im_end|>", "<tool>", "[PAD7]"));
   EXPECT_EQ(tokenizer.types[5], TokenType::kControl);
   EXPECT_EQ(tokenizer.types[6], TokenType::kUserDefined);
   EXPECT_EQ(tokenizer.types[7], TokenType::kUnused);
@@ -237,8 +236,7 @@ TEST(ImportSafetensors, ReadsShardsByTheirIndex) {
   EXPECT_EQ(source->spec.hyperparameters.architecture, "qwen2");
 
   folder.Replace("model.safetensors.index.json", "\"b.safe", "\"../b.safe");
-  EXPECT_EQ(folder.Open().status().code(),
-            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(folder.Open().status().code(), absl::StatusCode::kInvalidArgument);
   folder.files["model.safetensors.index.json"] = index;
   folder.Replace("model.safetensors.index.json", "\"b.safe", "\"c.safe");
   EXPECT_THAT(std::string(folder.Open().status().message()),
@@ -264,7 +262,7 @@ TEST(ImportSafetensors, RefusalsSayWhatIsSupported) {
        "BertModel"},
       {"config.json", "\"silu\"", "\"gelu\"", absl::StatusCode::kUnimplemented,
        "silu"},
-      {"config.json", "\"hidden_size\": 16,", "",
+      {"config.json", "\"hidden_size\": 32,", "",
        absl::StatusCode::kInvalidArgument, "hidden_size"},
       {"config.json", "\"vocab_size\": 8", "\"vocab_size\": 6",
        absl::StatusCode::kInvalidArgument, "vocabulary"},
@@ -335,25 +333,29 @@ TEST(ImportSafetensors, EveryTruncatedJsonIsRefused) {
   }
 }
 
-TEST(HfNames, TranslateBothFamilies) {
-  const Family& llama = *FindFamily("llama");
-  const Family& bert = *FindFamily("bert");
-  EXPECT_EQ(TranslateHfName(llama, "model.layers.12.mlp.down_proj.weight"),
+TEST(HfNames, TranslateByFamily) {
+  const HfNames llama(*families::FindFamily("llama"));
+  EXPECT_EQ(llama.Translate("model.layers.12.mlp.down_proj.weight"),
             "blk.12.ffn_down.weight");
-  EXPECT_EQ(TranslateHfName(llama, "lm_head.weight"), "output.weight");
-  EXPECT_EQ(TranslateHfName(
-                llama, "model.layers.1.self_attn.rotary_emb.inv_freq"),
+  EXPECT_EQ(llama.Translate("model.layers.1.post_attention_layernorm.weight"),
+            "blk.1.ffn_norm.weight");
+  EXPECT_EQ(llama.Translate("lm_head.weight"), "output.weight");
+  EXPECT_EQ(llama.Translate("model.layers.1.self_attn.rotary_emb.inv_freq"),
             "");
-  EXPECT_EQ(TranslateHfName(llama, "model.layers.x.mlp.down_proj.weight"),
+  EXPECT_EQ(llama.Translate("model.layers.x.mlp.down_proj.weight"),
             std::nullopt);
-  EXPECT_EQ(TranslateHfName(llama, "model.layers.1.mlp.down_proj.scale"),
+  EXPECT_EQ(llama.Translate("model.layers.1.mlp.down_proj.scale"),
             std::nullopt);
-  EXPECT_EQ(TranslateHfName(
-                bert, "bert.encoder.layer.3.attention.output.dense.bias"),
+  EXPECT_EQ(llama.Translate(""), std::nullopt);
+  const HfNames gemma(*families::FindFamily("gemma3"));
+  EXPECT_EQ(gemma.Translate("model.layers.1.post_attention_layernorm.weight"),
+            "blk.1.post_attention_norm.weight");
+  const HfNames bert(*families::FindFamily("bert"));
+  EXPECT_EQ(bert.Translate("bert.encoder.layer.3.attention.output.dense.bias"),
             "blk.3.attn_output.bias");
-  EXPECT_EQ(TranslateHfName(bert, "encoder.layer.0.output.LayerNorm.weight"),
+  EXPECT_EQ(bert.Translate("encoder.layer.0.output.LayerNorm.weight"),
             "blk.0.layer_output_norm.weight");
-  EXPECT_EQ(TranslateHfName(bert, "embeddings.position_ids"), "");
+  EXPECT_EQ(bert.Translate("embeddings.position_ids"), "");
 }
 
 }  // namespace

@@ -9,8 +9,9 @@ namespace conclave::weights {
 namespace {
 
 constexpr std::string_view kMagic = "conclave manifest";
-// 1: as in docs/weights_on_disk.md.
-constexpr uint32_t kFormat = 1;
+// 2: as in docs/weights_on_disk.md. 1 had no windows, local base, YaRN's
+// numbers, attention scale or rules for spaces; it is still read.
+constexpr uint32_t kFormat = 2;
 
 void Encode(const ModelHyperparameters& model, WireWriter* out) {
   out->String(model.architecture);
@@ -30,9 +31,16 @@ void Encode(const ModelHyperparameters& model, WireWriter* out) {
   out->F32(model.rope_high_freq_factor);
   out->I64(model.rope_original_context);
   out->Bool(model.tied_embeddings);
+  out->F32(model.rope_beta_fast);
+  out->F32(model.rope_beta_slow);
+  out->F32(model.rope_magnitude);
+  out->F32(model.rope_local_theta);
+  out->Count(model.layer_windows.size());
+  for (const int64_t window : model.layer_windows) out->I64(window);
+  out->F32(model.attention_scale);
 }
 
-void Decode(WireReader* in, ModelHyperparameters* model) {
+void Decode(uint32_t format, WireReader* in, ModelHyperparameters* model) {
   model->architecture = in->String();
   model->num_layers = in->I64();
   model->hidden_size = in->I64();
@@ -50,6 +58,14 @@ void Decode(WireReader* in, ModelHyperparameters* model) {
   model->rope_high_freq_factor = in->F32();
   model->rope_original_context = in->I64();
   model->tied_embeddings = in->Bool();
+  if (format < 2) return;
+  model->rope_beta_fast = in->F32();
+  model->rope_beta_slow = in->F32();
+  model->rope_magnitude = in->F32();
+  model->rope_local_theta = in->F32();
+  model->layer_windows.resize(in->Count(8));
+  for (int64_t& window : model->layer_windows) window = in->I64();
+  model->attention_scale = in->F32();
 }
 
 void Encode(const TokenizerSpec& tokenizer, WireWriter* out) {
@@ -75,9 +91,11 @@ void Encode(const TokenizerSpec& tokenizer, WireWriter* out) {
   for (const int32_t id : tokenizer.end_of_turn_ids) out->I32(id);
   out->Bool(tokenizer.add_bos);
   out->Bool(tokenizer.lowercase);
+  out->Bool(tokenizer.add_space_prefix);
+  out->Bool(tokenizer.remove_extra_spaces);
 }
 
-void Decode(WireReader* in, TokenizerSpec* tokenizer) {
+void Decode(uint32_t format, WireReader* in, TokenizerSpec* tokenizer) {
   tokenizer->kind = static_cast<TokenizerKind>(in->U8());
   tokenizer->pre = in->String();
   tokenizer->tokens.resize(in->Count(4));
@@ -100,6 +118,9 @@ void Decode(WireReader* in, TokenizerSpec* tokenizer) {
   for (int32_t& id : tokenizer->end_of_turn_ids) id = in->I32();
   tokenizer->add_bos = in->Bool();
   tokenizer->lowercase = in->Bool();
+  if (format < 2) return;
+  tokenizer->add_space_prefix = in->Bool();
+  tokenizer->remove_extra_spaces = in->Bool();
 }
 
 void Encode(const TensorInfo& tensor, WireWriter* out) {
@@ -187,7 +208,9 @@ absl::StatusOr<ModelManifest> DecodeManifest(std::string_view encoded,
     return DataLoss("the manifest of version {} is damaged", version);
   }
   WireReader in(encoded);
-  if (in.String() != kMagic || in.U32() != kFormat) {
+  const bool known = in.String() == kMagic;
+  const uint32_t format = in.U32();
+  if (!known || format < 1 || format > kFormat) {
     return DataLoss("the manifest of version {} has an unknown format",
                     version);
   }
@@ -203,8 +226,8 @@ absl::StatusOr<ModelManifest> DecodeManifest(std::string_view encoded,
   manifest.source_digest = in.String();
   manifest.total_bytes = in.I64();
   manifest.parameters = in.I64();
-  Decode(&in, &manifest.spec.hyperparameters);
-  Decode(&in, &manifest.spec.tokenizer);
+  Decode(format, &in, &manifest.spec.hyperparameters);
+  Decode(format, &in, &manifest.spec.tokenizer);
   manifest.spec.chat_template = in.String();
   manifest.units.resize(in.Count(36));
   for (UnitInfo& unit : manifest.units) RETURN_IF_ERROR(Decode(&in, &unit));

@@ -27,10 +27,12 @@ struct SourceTensor {
   size_t file = 0;     // index into ModelSource::files
   int64_t offset = 0;  // bytes from the start of the file
   // 0: rows lie in their order. Otherwise the source holds each head's rows
-  // for interleaved RoPE (x0 y0 x1 y1 ..) and they are handed out for
-  // rotate-half (x0 x1 .. y0 y1 ..), which is what the kernels use. The value
-  // is head_dim, even.
+  // (or a vector's values) for interleaved RoPE (x0 y0 x1 y1 ..) and they are
+  // handed out for rotate-half (x0 x1 .. y0 y1 ..), which is what the kernels
+  // use. The value is head_dim, even.
   int64_t interleaved_head_dim = 0;
+  // Added to a vector's every value.
+  float plus = 0.0f;
 };
 
 struct UnitSource {
@@ -46,8 +48,12 @@ struct ModelSource {
   std::vector<std::shared_ptr<ByteSource>> files;
 };
 
+// Where the source has row `row` (value, of a vector) as it is handed out.
+int64_t SourceRow(const SourceTensor& tensor, int64_t row);
+
 // Fills `out` with rows first .. first+count-1 of `tensor`, in the order they
-// are handed out. out.size() == count * RowBytes(type, cols).
+// are handed out (a vector's values as they lie).
+// out.size() == count * RowBytes(type, cols).
 absl::Status ReadRows(const ModelSource& source, const SourceTensor& tensor,
                       int64_t first, int64_t count, std::span<std::byte> out);
 

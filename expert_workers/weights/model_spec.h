@@ -13,7 +13,7 @@ namespace conclave::weights {
 // Numbers of one transformer. Field names are the field's own; counts are
 // elements.
 struct ModelHyperparameters {
-  std::string architecture;  // "llama", "qwen2", "bert": a family of engine/
+  std::string architecture;  // "llama", "gemma3": one of families/
   int64_t num_layers = 0;
   int64_t hidden_size = 0;
   int64_t intermediate_size = 0;
@@ -30,13 +30,23 @@ struct ModelHyperparameters {
   float rope_low_freq_factor = 1.0f;
   float rope_high_freq_factor = 4.0f;
   int64_t rope_original_context = 0;
+  float rope_beta_fast = 32.0f;  // YaRN's
+  float rope_beta_slow = 1.0f;
+  // What YaRN multiplies sine and cosine by; 0: 0.1 ln(rope_factor) + 1.
+  float rope_magnitude = 0.0f;
+  // Layers with a window turn by this base, unscaled; 0: as the others do.
+  float rope_local_theta = 0.0f;
+  // One a layer: the tokens that it looks back over, itself included; 0: all.
+  // Empty: no layer has a window.
+  std::vector<int64_t> layer_windows;
+  float attention_scale = 0.0f;  // of q k; 0: 1 / sqrt(head_dim)
   bool tied_embeddings = false;
 };
 
 enum class TokenizerKind : uint8_t {
   kByteLevelBpe = 0,
   kWordPiece = 1,
-  kSentencePiece = 2,  // stored, not yet run
+  kSentencePiece = 2,
 };
 
 enum class TokenType : uint8_t {
@@ -52,8 +62,8 @@ struct TokenizerSpec {
   TokenizerKind kind = TokenizerKind::kByteLevelBpe;
   // How text is split before BPE: "smollm", "qwen2", "llama-bpe", "gpt2".
   std::string pre;
-  // Token id -> its text. Byte-level BPE keeps GPT-2's printable-byte mapping;
-  // WordPiece keeps its "##" prefixes.
+  // Token id -> its text. Byte-level BPE keeps GPT-2's printable-byte mapping,
+  // WordPiece its "##" prefixes, SentencePiece its U+2581 for spaces.
   std::vector<std::string> tokens;
   std::vector<TokenType> types;     // as long as tokens
   std::vector<float> scores;        // SentencePiece only, else empty
@@ -68,6 +78,9 @@ struct TokenizerSpec {
   std::vector<int32_t> end_of_turn_ids;
   bool add_bos = false;
   bool lowercase = false;  // WordPiece: uncased models
+  // SentencePiece: a space goes before every text; runs of spaces are one.
+  bool add_space_prefix = false;
+  bool remove_extra_spaces = false;
 };
 
 struct ModelSpec {

@@ -93,8 +93,17 @@ absl::Status FillVector(const ModelSource& source, const SourceTensor& tensor,
       static_cast<size_t>(kernels::RowBytes(tensor.type, tensor.cols)));
   RETURN_IF_ERROR(ReadRows(source, tensor, 0, 1, raw));
   // `out` is 64-byte aligned.
-  kernels::DequantizeRow(tensor.type, raw.data(), tensor.cols,
-                         reinterpret_cast<float*>(out));
+  float* values = reinterpret_cast<float*>(out);
+  kernels::DequantizeRow(tensor.type, raw.data(), tensor.cols, values);
+  if (tensor.interleaved_head_dim > 0) {
+    const std::vector<float> from(values, values + tensor.cols);
+    for (int64_t i = 0; i < tensor.cols; ++i) {
+      values[i] = from[static_cast<size_t>(SourceRow(tensor, i))];
+    }
+  }
+  if (tensor.plus != 0.0f) {
+    for (int64_t i = 0; i < tensor.cols; ++i) values[i] += tensor.plus;
+  }
   return absl::OkStatus();
 }
 
@@ -105,8 +114,8 @@ absl::Status FillPanels(const ModelSource& source, const SourceTensor& tensor,
   const int64_t panel_rows = kernels::kPanelRows;
   // Some 256 KiB per read: few calls, and the rows are still in the second
   // level cache when they are packed.
-  const int64_t step = std::max<int64_t>(
-      1, 256 * kKiB / (row_bytes * panel_rows));
+  const int64_t step =
+      std::max<int64_t>(1, 256 * kKiB / (row_bytes * panel_rows));
   std::vector<std::byte> rows;
   const int64_t end = run.first_panel + run.num_panels;
   for (int64_t panel = run.first_panel; panel < end; panel += step) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the engine's golden files from transformers (fp32, dequantised).
 
-    HF_HUB_OFFLINE=1 python3 make_golden.py MODELS_DIR [smollm2|coder|minilm|rope]...
+    HF_HUB_OFFLINE=1 python3 make_golden.py MODELS_DIR [smollm2|coder|gemma|minilm|rope]...
 
 MODELS_DIR holds the files that the models page names. The outputs stand
 beside this script; the C++ tests read them and need no Python.
@@ -24,7 +24,10 @@ HERE = pathlib.Path(__file__).parent
 FILES = {
     "smollm2": "SmolLM2-135M-Instruct.Q4_1.gguf",
     "coder": "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf",
+    "gemma": "gemma-3-270m.Q4_K_M.gguf",
 }
+# What a prompt has to begin with.
+FIRST = {"gemma": [2]}
 
 
 def causal(models, name, texts):
@@ -36,7 +39,8 @@ def causal(models, name, texts):
     out = []
     for kind in ("short", "long"):
         for text in texts[kind]:
-            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            ids = FIRST.get(name, []) + tokenizer(
+                text, add_special_tokens=False)["input_ids"]
             with torch.no_grad():
                 logits = model(torch.tensor([ids])).logits[0].double()
             logprobs = torch.log_softmax(logits, dim=-1)
@@ -107,7 +111,7 @@ def rope():
 
 def main():
     models = sys.argv[1]
-    names = sys.argv[2:] or ["smollm2", "coder", "minilm", "rope"]
+    names = sys.argv[2:] or ["smollm2", "coder", "gemma", "minilm", "rope"]
     texts = json.loads((HERE / "texts.json").read_text())
     for name in names:
         if name == "minilm":

@@ -1,16 +1,22 @@
-"""Golden token ids from Hugging Face `tokenizers`.
+"""Golden token ids from Hugging Face `tokenizers` and from `sentencepiece`.
 
-Usage: CONCLAVE_MODELS=DIR make_golden.py
-Needs tokenizers and gguf. DIR holds the models that scripts/fetch_models
+Usage: CONCLAVE_MODELS=DIR make_golden.py [NAME]...
+NAME: smollm2 qwen2_coder minilm trained gemma3 trained_sentencepiece; all when
+none is given. Needs tokenizers, sentencepiece and gguf. DIR holds the models that scripts/fetch_models
 fetches. The strings are generated here and in the C++ test alike, from
 fragments.json, so only hashes of ids are kept: one per 100 strings, the first
 50 strings in full.
 """
+import io
 import json
 import os
 import pathlib
+import re
+import sys
 
+import sentencepiece
 from gguf import GGUFReader
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import (AddedToken, Regex, Tokenizer, models, normalizers,
                         pre_tokenizers, trainers)
 
@@ -154,9 +160,94 @@ def wordpiece():
     write("minilm", both(lambda parse: control if parse else plain))
 
 
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+
+
+def sentencepiece_golden(spec):
+    """A spec as the C++ test reads it, through the library's Python package."""
+    proto = sentencepiece_model_pb2.ModelProto()
+    for i, (text, score, kind) in enumerate(
+            zip(spec["tokens"], spec["scores"], spec["types"])):
+        if kind == USER_DEFINED:  # GGUF writes their spaces bare
+            text = text.replace(" ", "\u2581")
+        if i == spec["unk_id"]:
+            kind = UNKNOWN
+        proto.pieces.add(piece=text, score=score, type=kind)
+    proto.trainer_spec.model_type = proto.trainer_spec.BPE
+    proto.trainer_spec.byte_fallback = BYTE in spec["types"]
+    proto.normalizer_spec.name = "identity"
+    proto.normalizer_spec.add_dummy_prefix = spec["add_space_prefix"]
+    proto.normalizer_spec.remove_extra_whitespaces = \
+        spec["remove_extra_spaces"]
+    processor = sentencepiece.SentencePieceProcessor(
+        model_proto=proto.SerializeToString())
+    control = {t: i for i, (t, k) in enumerate(
+        zip(spec["tokens"], spec["types"])) if k == CONTROL}
+    split = re.compile("(" + "|".join(
+        re.escape(t) for t in sorted(control, key=len, reverse=True)) + ")")
+
+    def parse(text):
+        ids = []
+        for part in split.split(text):
+            if part in control:
+                ids.append(control[part])
+            elif part:
+                ids += processor.encode(part)
+        return ids
+
+    return {"text": golden(processor.encode), "parse": golden(parse)}
+
+
+def gemma3():
+    reader = GGUFReader(MODELS / "gemma-3-270m.Q4_K_M.gguf")
+    field = lambda key: reader.fields["tokenizer.ggml." + key].contents()
+    write("gemma3", sentencepiece_golden({
+        "tokens": field("tokens"), "scores": field("scores"),
+        "types": field("token_type"), "unk_id": field("unknown_token_id"),
+        "add_space_prefix": field("add_space_prefix"),
+        "remove_extra_spaces": False}))
+
+
+def trained_sentencepiece():
+    """Small vocabularies: Llama 2's manner (a space before the text), and one
+    without byte fallback that makes runs of spaces one."""
+    # Characters of few scripts, that the alphabet leaves room for words.
+    lines = ["".join(c for c in t if ord(c) < 0x250 and c != "\n")
+             for i, t in enumerate(strings()) if i % 3 == 0]
+    for name, fallback, extra in (("llama", True, False),
+                                  ("plain", False, True)):
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=model, model_type="bpe", vocab_size=1200,
+            byte_fallback=fallback, normalization_rule_name="identity",
+            remove_extra_whitespaces=extra, character_coverage=0.98,
+            user_defined_symbols=["<tool_call>", "\u2581\u2581", "\n"],
+            control_symbols=["<|im_start|>", "<|im_end|>"],
+            minloglevel=2, num_threads=1)
+        proto = sentencepiece_model_pb2.ModelProto()
+        proto.ParseFromString(model.getvalue())
+        spec = {
+            "tokens": [p.piece for p in proto.pieces],
+            "scores": [p.score for p in proto.pieces],
+            "types": [p.type for p in proto.pieces],
+            "unk_id": 0, "add_space_prefix": True,
+            "remove_extra_spaces": extra}
+        content = sentencepiece_golden(spec)
+        content["spec"] = spec
+        write("trained_sentencepiece_" + name, content)
+
+
+ALL = {
+    "smollm2": lambda: from_gguf("smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+    "qwen2_coder": lambda: from_gguf(
+        "qwen2_coder", "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf"),
+    "minilm": wordpiece,
+    "trained": lambda: (trained("gpt2"), trained("llama-bpe")),
+    "gemma3": gemma3,
+    "trained_sentencepiece": trained_sentencepiece,
+}
+
 if __name__ == "__main__":
-    from_gguf("smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
-    from_gguf("qwen2_coder", "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf")
-    trained("gpt2")
-    trained("llama-bpe")
-    wordpiece()
+    for name in sys.argv[1:] or ALL:
+        ALL[name]()

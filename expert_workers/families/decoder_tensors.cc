@@ -1,0 +1,62 @@
+#include "expert_workers/families/decoder_tensors.h"
+
+namespace conclave::families {
+
+using enum Side;
+
+void DecoderEmbedding::List(TensorList& t) {
+  t.Add({"token_embd.weight", "model.embed_tokens.weight", kVocab, kHidden},
+        &tokens);
+  t.Add({.gguf = "rope_freqs.weight", .cols = kRopePairs, .optional = true},
+        &rope_factors);
+}
+
+void DecoderHead::List(TensorList& t) {
+  t.Add({"output_norm.weight", "model.norm.weight", kOne, kHidden}, &norm);
+  t.Add({"output.weight", "lm_head.weight", kVocab, kHidden, true}, &output);
+}
+
+void AttentionTensors::List(TensorList& t, Biases biases) {
+  struct Linear {
+    TensorRule weight, bias;
+    kernels::PackedMatrix* matrix;
+    const float** vector;
+  };
+  const Linear linears[] = {
+      {{"attn_q.weight", "self_attn.q_proj.weight", kQuery, kHidden},
+       {"attn_q.bias", "self_attn.q_proj.bias", kOne, kQuery},
+       &q,
+       &q_bias},
+      {{"attn_k.weight", "self_attn.k_proj.weight", kKeyValue, kHidden},
+       {"attn_k.bias", "self_attn.k_proj.bias", kOne, kKeyValue},
+       &k,
+       &k_bias},
+      {{"attn_v.weight", "self_attn.v_proj.weight", kKeyValue, kHidden},
+       {"attn_v.bias", "self_attn.v_proj.bias", kOne, kKeyValue},
+       &v,
+       &v_bias},
+      {{"attn_output.weight", "self_attn.o_proj.weight", kHidden, kQuery},
+       {"attn_output.bias", "self_attn.o_proj.bias", kOne, kHidden},
+       &output,
+       &output_bias},
+  };
+  for (Linear linear : linears) {
+    const bool roped = linear.matrix == &q || linear.matrix == &k;
+    linear.weight.roped = roped;
+    linear.bias.roped = roped;
+    linear.bias.optional = biases == Biases::kOptional;
+    t.Add(linear.weight, linear.matrix);
+    const bool has_bias =
+        biases == Biases::kOptional ||
+        (biases == Biases::kOnQkv && linear.matrix != &output);
+    if (has_bias) t.Add(linear.bias, linear.vector);
+  }
+}
+
+void FeedForwardTensors::List(TensorList& t) {
+  t.Add({"ffn_gate.weight", "mlp.gate_proj.weight", kFfn, kHidden}, &gate);
+  t.Add({"ffn_up.weight", "mlp.up_proj.weight", kFfn, kHidden}, &up);
+  t.Add({"ffn_down.weight", "mlp.down_proj.weight", kHidden, kFfn}, &down);
+}
+
+}  // namespace conclave::families

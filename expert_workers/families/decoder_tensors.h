@@ -1,0 +1,65 @@
+// Groups of tensors that decoders share, with their names and shapes.
+#ifndef CONCLAVE_EXPERT_WORKERS_FAMILIES_DECODER_TENSORS_H_
+#define CONCLAVE_EXPERT_WORKERS_FAMILIES_DECODER_TENSORS_H_
+
+#include <memory>
+
+#include "expert_workers/families/family.h"
+#include "kernels/packed_matrix.h"
+
+namespace conclave::families {
+
+struct DecoderEmbedding {
+  kernels::PackedMatrix tokens;
+  // GGUF's rope_freqs.weight: what each rotated pair's frequency is divided
+  // by (Llama 3's scaling, worked out). nullptr: nothing.
+  const float* rope_factors = nullptr;
+
+  void List(TensorList& tensors);
+};
+
+struct DecoderHead {
+  const float* norm = nullptr;
+  kernels::PackedMatrix output;  // 0 rows: the embedding's matrix
+
+  void List(TensorList& tensors);
+};
+
+enum class Biases {
+  kNone,
+  kOptional,  // on all four
+  kOnQkv,
+};
+
+struct AttentionTensors {
+  kernels::PackedMatrix q, k, v, output;
+  // nullptr: none
+  const float* q_bias = nullptr;
+  const float* k_bias = nullptr;
+  const float* v_bias = nullptr;
+  const float* output_bias = nullptr;
+
+  void List(TensorList& tensors, Biases biases);
+};
+
+struct FeedForwardTensors {
+  kernels::PackedMatrix gate, up, down;
+
+  void List(TensorList& tensors);
+};
+
+// `facts` completed for a decoder whose layers are `Layer`s.
+template <typename Layer>
+constexpr Family DecoderFamily(Family facts) {
+  facts.list_embedding = [](TensorList& t) { DecoderEmbedding().List(t); };
+  facts.list_layer = [](TensorList& t) { Layer().List(t); };
+  facts.list_head = [](TensorList& t) { DecoderHead().List(t); };
+  facts.new_layer = []() -> std::unique_ptr<DecoderLayer> {
+    return std::make_unique<Layer>();
+  };
+  return facts;
+}
+
+}  // namespace conclave::families
+
+#endif  // CONCLAVE_EXPERT_WORKERS_FAMILIES_DECODER_TENSORS_H_

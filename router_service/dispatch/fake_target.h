@@ -171,6 +171,7 @@ class FakeResolver final : public TargetResolver {
   std::shared_ptr<FakeTarget> Add(const std::string& expert,
                                   FakeTarget::Script script) {
     auto target = std::make_shared<FakeTarget>(std::move(script));
+    const std::lock_guard lock(mutex_);
     auto& targets = experts_[expert].targets;
     experts_[expert].uses = {expert};
     targets.push_back({fmt::format("{} {}", expert, targets.size()), target});
@@ -178,12 +179,14 @@ class FakeResolver final : public TargetResolver {
   }
   absl::StatusOr<ResolvedExpert> Resolve(const registry::Snapshot&,
                                          const std::string& name) override {
+    const std::lock_guard lock(mutex_);
     const auto found = experts_.find(name);
     if (found == experts_.end()) return Unavailable("no worker runs {}", name);
     return found->second;
   }
 
  private:
+  std::mutex mutex_;
   std::map<std::string, ResolvedExpert> experts_;
 };
 

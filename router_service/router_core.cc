@@ -238,7 +238,8 @@ absl::StatusOr<v1::EmbedResponse> RouterCore::Embed(
   }
   if (expert != snapshot->experts.end() &&
       expert->second->state != ExpertState::kServing) {
-    return Unavailable("expert {} takes no new requests", name);
+    return Unavailable(
+        "expert {} takes no requests now: it is joining or draining", name);
   }
   ticket.Answering(name, WithBases(*snapshot, {name}));
   const absl::Time limit = std::min(

@@ -15,6 +15,7 @@ void AddFeedbackCommand(CLI::App& app, Action& chosen) {
     std::string request_id;
     double score = 0;
     std::string comment;
+    std::string tenant;
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
@@ -25,6 +26,8 @@ void AddFeedbackCommand(CLI::App& app, Action& chosen) {
   command->add_option("--score", options->score, "0 (bad) to 1 (good)")
       ->required();
   command->add_option("--comment", options->comment, "Why");
+  command->add_option("--tenant", options->tenant,
+                      "Whose request it was: the API key's name");
   command->final_callback([options, &chosen] {
     chosen = [options]() -> absl::StatusOr<int> {
       ASSIGN_OR_RETURN(auto router, ConnectRouter(options->connection));
@@ -32,6 +35,7 @@ void AddFeedbackCommand(CLI::App& app, Action& chosen) {
       request.set_request_id(options->request_id);
       request.set_score(options->score);
       request.set_comment(options->comment);
+      request.set_tenant(options->tenant);
       RETURN_IF_ERROR(
           router->Feedback(request, absl::Now() + absl::Seconds(10)).status());
       std::printf("recorded\n");

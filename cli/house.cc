@@ -2,6 +2,7 @@
 
 #include <absl/time/clock.h>
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <future>
@@ -255,8 +256,10 @@ class WiredHouse final : public House {
     const absl::Time deadline = absl::Now() + absl::Seconds(10);
     while (absl::Now() < deadline) {
       const auto snapshot = registry_client_->snapshot();
-      if (membership_->status().ok() &&
-          snapshot->workers.contains(kLocalWorker)) {
+      // A record of the last run may still be there.
+      const auto local = snapshot->workers.find(kLocalWorker);
+      if (membership_->status().ok() && local != snapshot->workers.end() &&
+          local->second.address == grpc_address_) {
         policy_->WaitForFastTier(absl::Seconds(10));
         return absl::OkStatus();
       }
@@ -293,13 +296,18 @@ class WiredHouse final : public House {
       reasons.push_back("the local worker is not in the registry: " +
                         std::string(Message(member)));
     }
-    bool serving = false;
-    for (const auto& [name, expert] : registry_client_->snapshot()->experts) {
-      serving = serving || expert->state == registry::ExpertState::kServing;
-    }
+    const auto snapshot = registry_client_->snapshot();
+    const bool serving =
+        std::ranges::any_of(snapshot->experts, [](const auto& item) {
+          return item.second->state == registry::ExpertState::kServing;
+        });
     if (!serving) {
       reasons.emplace_back(
-          "no expert is serving; add one: conclave expert add NAME --model M");
+          snapshot->experts.empty()
+              ? "no expert is registered; add one: conclave expert add NAME "
+                "--model M"
+              : "no expert is serving: no worker has their models, or they are "
+                "draining");
     }
     return reasons;
   }

@@ -14,20 +14,43 @@ constexpr absl::Duration kSlowestRetry = absl::Seconds(3);
 constexpr absl::Duration kCallTimeout = absl::Seconds(5);
 constexpr absl::Duration kLeaveTimeout = absl::Seconds(1);
 
+// What ends a pause early. Shared with the registry client's callback, which
+// may outlive the membership.
+struct Alarm {
+  std::mutex mutex;
+  std::condition_variable rings;
+  bool stop = false;
+  bool models_changed = false;
+
+  void Ring(bool Alarm::*what) {
+    {
+      std::lock_guard lock(mutex);
+      this->*what = true;
+    }
+    rings.notify_all();
+  }
+};
+
 class MembershipImpl final : public Membership {
  public:
   MembershipImpl(registry::RegistryClient* client, MembershipOptions options)
       : client_(client),
         options_(std::move(options)),
         status_(Unavailable("joining the registry")),
-        thread_([this] { Run(); }) {}
+        thread_([this] { Run(); }) {
+    // A model just imported is served by the next request, not by the next
+    // heartbeat.
+    client_->OnChange(
+        [alarm = alarm_, models = client_->snapshot()->models](
+            std::shared_ptr<const registry::Snapshot> snapshot) mutable {
+          if (snapshot->models == models) return;
+          models = snapshot->models;
+          alarm->Ring(&Alarm::models_changed);
+        });
+  }
 
   ~MembershipImpl() override {
-    {
-      std::lock_guard lock(mutex_);
-      stop_ = true;
-    }
-    wake_.notify_all();
+    alarm_->Ring(&Alarm::stop);
     thread_.join();
   }
 
@@ -37,11 +60,14 @@ class MembershipImpl final : public Membership {
   }
 
  private:
-  // False when it is time to stop.
+  // Less when the models change. False when it is time to stop.
   bool Sleep(absl::Duration duration) {
-    std::unique_lock lock(mutex_);
-    return !wake_.wait_for(lock, absl::ToChronoNanoseconds(duration),
-                           [this] { return stop_; });
+    std::unique_lock lock(alarm_->mutex);
+    alarm_->rings.wait_for(lock, absl::ToChronoNanoseconds(duration), [this] {
+      return alarm_->stop || alarm_->models_changed;
+    });
+    alarm_->models_changed = false;
+    return !alarm_->stop;
   }
 
   void Set(const absl::Status& status) {
@@ -104,9 +130,8 @@ class MembershipImpl final : public Membership {
 
   registry::RegistryClient* const client_;
   const MembershipOptions options_;
+  const std::shared_ptr<Alarm> alarm_ = std::make_shared<Alarm>();
   mutable std::mutex mutex_;
-  std::condition_variable wake_;
-  bool stop_ = false;
   absl::Status status_;
   std::thread thread_;  // last: uses all of the above
 };

@@ -1,5 +1,6 @@
 // Keeps a worker known to the registry: joins, heartbeats at a third of the
-// lease, joins again when the lease was lost, leaves at the end.
+// lease and at once when the registry's models change, joins again when the
+// lease was lost, leaves at the end.
 //
 //   joining -> member -> (lease lost) joining
 //                     -> (another worker took the name) replaced, for good

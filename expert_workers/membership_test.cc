@@ -63,6 +63,19 @@ class FakeRegistryClient final : public registry::RegistryClient {
     return worker_.models;
   }
 
+  void OnChange(std::function<void(std::shared_ptr<const registry::Snapshot>)>
+                    callback) override {
+    std::lock_guard lock(mutex_);
+    on_change_ = std::move(callback);
+  }
+  void Announce(const std::string& model) {
+    auto snapshot = std::make_shared<registry::Snapshot>();
+    snapshot->models[model].name = model;
+    std::lock_guard lock(mutex_);
+    on_change_(std::move(snapshot));
+  }
+
+  std::atomic<int> lease_ms{150};
   std::atomic<int> joins{0};
   std::atomic<int> heartbeats{0};
   std::atomic<bool> unreachable{false};
@@ -72,9 +85,6 @@ class FakeRegistryClient final : public registry::RegistryClient {
     return std::make_shared<const registry::Snapshot>();
   }
   absl::Status WaitUntilReady(absl::Time) override { return absl::OkStatus(); }
-  void OnChange(
-      std::function<void(std::shared_ptr<const registry::Snapshot>)>) override {
-  }
   absl::StatusOr<registry::ExpertSpec> RegisterExpert(
       const registry::ExpertSpec&, const std::string&, absl::Time) override {
     return NotUsed();
@@ -114,13 +124,15 @@ class FakeRegistryClient final : public registry::RegistryClient {
 
  private:
   static absl::Status NotUsed() { return Unimplemented("not used"); }
-  static int64_t LeaseEnd() {
-    return absl::ToUnixMillis(absl::Now() + absl::Milliseconds(150));
+  int64_t LeaseEnd() const {
+    return absl::ToUnixMillis(absl::Now() +
+                              absl::Milliseconds(lease_ms.load()));
   }
   mutable std::mutex mutex_;
   uint64_t epoch_ = 0;
   bool joined_ = false;
   registry::WorkerRecord worker_;
+  std::function<void(std::shared_ptr<const registry::Snapshot>)> on_change_;
 };
 
 template <typename Predicate>
@@ -167,6 +179,25 @@ TEST_F(MembershipTest, JoinsKeepsTheLeaseAndLeaves) {
   EXPECT_EQ(registry_.joins, 1);
   membership.reset();
   EXPECT_FALSE(registry_.joined());
+}
+
+TEST_F(MembershipTest, ANewModelDoesNotWaitForTheNextHeartbeat) {
+  registry_.lease_ms = 600'000;
+  auto membership = Join();
+  EXPECT_TRUE(Eventually([&] { return membership->status().ok(); }));
+  {
+    std::lock_guard lock(mutex_);
+    models_ = {"v1", "v2"};
+  }
+  registry_.Announce("new");
+  EXPECT_TRUE(Eventually([&] { return registry_.models().size() == 2; }));
+  EXPECT_EQ(registry_.heartbeats, 1);
+  // Nothing new about the models: nothing to tell.
+  registry_.Announce("new");
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_EQ(registry_.heartbeats, 1);
+  membership.reset();
+  registry_.Announce("late");  // Nobody listens, and nothing breaks.
 }
 
 TEST_F(MembershipTest, JoinsAgainAfterTheLeaseIsLost) {

@@ -11,6 +11,7 @@
 #include "base/rpc/client_call.h"
 #include "conclave/v1/registry.grpc.pb.h"
 #include "registry/codec.h"
+#include "registry/expert_state.h"
 
 namespace conclave::registry {
 namespace {
@@ -136,7 +137,8 @@ class Mirror {
     return caught_up;
   }
 
-  void Publish(const Snapshot& state) {
+  void Publish(Snapshot& state) {
+    SettleStates(state);
     const auto published = std::make_shared<const Snapshot>(state);
     std::atomic_store(&snapshot_, published);
     {
@@ -313,6 +315,7 @@ absl::StatusOr<std::vector<ExpertSpec>> GrpcRegistryClient::ListExperts(
     return status.ok() ? Unavailable("the registry ended the list early")
                        : FromGrpc(status);
   }
+  SettleStates(state);
   std::vector<ExpertSpec> experts;
   for (const auto& [name, expert] : state.experts) experts.push_back(*expert);
   return experts;

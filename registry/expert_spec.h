@@ -10,7 +10,7 @@
 
 namespace conclave::registry {
 
-// joining -> serving -> draining -> gone
+// joining <-> serving -> draining -> gone; expert_state.h says when.
 enum class ExpertState : uint8_t {
   kJoining = 1,
   kServing = 2,

@@ -123,6 +123,45 @@ TEST_P(RegistryRpcTest, AChangeIsVisibleElsewhereWithin200Ms) {
          absl::ToDoubleMilliseconds(worst));
 }
 
+TEST_P(RegistryRpcTest, StatesAreTheSameEverywhere) {
+  const auto client = Client();
+  const auto stub = v1::Registry::NewStub(Channel());
+  const auto state_by_call = [&] {
+    grpc::ClientContext context;
+    v1::GetRequest request;
+    request.set_name("chat");
+    v1::Expert expert;
+    EXPECT_TRUE(stub->GetExpert(&context, request, &expert).ok());
+    return expert.state();
+  };
+  const auto mirrored = [&](ExpertState state) {
+    const auto after = TimeUntil([&] {
+      const auto snapshot = client->snapshot();
+      const auto found = snapshot->experts.find("chat");
+      return found != snapshot->experts.end() && found->second->state == state;
+    });
+    return after.has_value() && *after < absl::Milliseconds(200);
+  };
+  const auto listed = [&] { return client->ListExperts(Soon())->at(0).state; };
+  const auto added =
+      client->RegisterExpert(OnModel("chat", "small", {"general"}), "", Soon());
+  ASSERT_OK_STATUS(added);
+  EXPECT_EQ(added->state, ExpertState::kJoining);
+  EXPECT_TRUE(mirrored(ExpertState::kJoining));
+  EXPECT_EQ(state_by_call(), v1::JOINING);
+  EXPECT_EQ(listed(), ExpertState::kJoining);
+  // Of 600 ms, and nobody heartbeats.
+  ASSERT_OK_STATUS(client->JoinWorker("box", "h:1", {"v-small"}, Soon()));
+  EXPECT_TRUE(mirrored(ExpertState::kServing));
+  EXPECT_EQ(state_by_call(), v1::SERVING);
+  EXPECT_EQ(listed(), ExpertState::kServing);
+  ASSERT_TRUE(TimeUntil([&] { return state_by_call() == v1::JOINING; }));
+  EXPECT_TRUE(mirrored(ExpertState::kJoining));
+  ASSERT_OK_STATUS(client->DrainExpert("chat", "", Soon()));
+  EXPECT_TRUE(mirrored(ExpertState::kDraining));
+  EXPECT_EQ(state_by_call(), v1::DRAINING);
+}
+
 TEST_P(RegistryRpcTest, CallsAndErrorsCrossTheWire) {
   const auto client = Client();
   const ExpertSpec spec = OnModel("chat", "small", {"general"});

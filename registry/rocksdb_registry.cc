@@ -6,6 +6,7 @@
 
 #include "registry/codec.h"
 #include "registry/durable_map.h"
+#include "registry/expert_state.h"
 #include "registry/idempotency.h"
 #include "registry/limits.h"
 #include "registry/rules.h"
@@ -287,6 +288,7 @@ absl::Status RocksDbRegistry::Load() {
     RETURN_IF_ERROR(
         map_->Apply({{std::string(kFormatKey), std::string(kFormat)}}));
   }
+  SettleStates(state);
   std::atomic_store(&snapshot_,
                     std::make_shared<const Snapshot>(std::move(state)));
   return absl::OkStatus();
@@ -294,6 +296,12 @@ absl::Status RocksDbRegistry::Load() {
 
 absl::Status RocksDbRegistry::Commit(Transaction transaction,
                                      const CallId& call, std::string answer) {
+  // Who can answer now; the disk need not know.
+  for (std::string& name : SettleStates(transaction.next)) {
+    transaction.events.push_back({++transaction.next.revision,
+                                  ChangeEvent::Kind::kExpert, std::move(name),
+                                  /*removed=*/false});
+  }
   std::vector<DurableMap::Write>& writes = transaction.writes;
   writes.push_back(
       {std::string(kRevisionKey), std::to_string(transaction.next.revision)});
@@ -338,6 +346,8 @@ absl::StatusOr<ExpertSpec> RocksDbRegistry::RegisterExpert(
   spec.created_unix_ms = NowMs();
   Transaction transaction(*state);
   transaction.PutExpert(std::make_shared<const ExpertSpec>(spec));
+  SettleStates(transaction.next);
+  spec.state = transaction.next.experts.at(spec.name)->state;
   RETURN_IF_ERROR(Commit(std::move(transaction), call, EncodeAnswer(spec)));
   return spec;
 }

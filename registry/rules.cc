@@ -152,7 +152,7 @@ absl::Status CheckBase(const Snapshot& state, const ExpertSpec& spec) {
           "to the model",
           spec.name, kMaxBaseDepth);
     }
-    if (found->second->state != ExpertState::kServing) {
+    if (found->second->state == ExpertState::kDraining) {
       return FailedPrecondition(
           "base \"{}\" of expert \"{}\" is draining; choose another", base,
           spec.name);
@@ -295,17 +295,22 @@ absl::Status CheckRetire(const Snapshot& state, const ExpertSpec& expert) {
         "remove it first",
         Some(aliases), expert.name);
   }
-  if (expert.state != ExpertState::kServing ||
+  if (expert.state == ExpertState::kDraining ||
       !Serves(expert, kGeneralCategory)) {
     return absl::OkStatus();
   }
-  bool others_serve = false;
+  bool others_stay = false;
   for (const auto& [name, other] : state.experts) {
-    if (name == expert.name || other->state != ExpertState::kServing) continue;
-    if (Serves(*other, kGeneralCategory)) return absl::OkStatus();
-    others_serve = true;
+    if (name == expert.name || other->state == ExpertState::kDraining) continue;
+    // One that is joining is no replacement for one that serves.
+    if (Serves(*other, kGeneralCategory) &&
+        (other->state == ExpertState::kServing ||
+         expert.state == ExpertState::kJoining)) {
+      return absl::OkStatus();
+    }
+    others_stay = true;
   }
-  if (!others_serve) return absl::OkStatus();
+  if (!others_stay) return absl::OkStatus();
   return FailedPrecondition(
       "expert \"{}\" is the last one of category \"{}\", which answers what no "
       "other expert does; register another general expert first",
@@ -356,9 +361,9 @@ absl::Status CheckSetAlias(const Snapshot& state, std::string_view alias,
         "\"{}\" is an expert; choose another name for the alias", alias);
   }
   ASSIGN_OR_RETURN(const auto target, FindExpert(state, expert));
-  if (target->state != ExpertState::kServing) {
+  if (target->state == ExpertState::kDraining) {
     return FailedPrecondition(
-        "expert \"{}\" is draining; point the alias at a serving one", expert);
+        "expert \"{}\" is draining; point the alias at another", expert);
   }
   if (!state.aliases.contains(std::string(alias)) &&
       state.aliases.size() >= kMaxAliases) {

@@ -495,7 +495,7 @@ grpc::Status RegistryService::ListCategories(
   const auto state = registry_->snapshot();
   std::map<std::string, v1::Category> categories;
   for (const auto& [name, expert] : state->experts) {
-    if (expert->state != ExpertState::kServing) continue;
+    if (expert->state == ExpertState::kDraining) continue;
     for (const std::string& category : expert->categories) {
       v1::Category& entry = categories[category];
       entry.set_name(category);

@@ -18,6 +18,7 @@ namespace {
 
 using gateway::RawClient;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 constexpr int64_t kKiB = 1024;
@@ -169,6 +170,65 @@ TEST_F(FrontTest, ATricklingReaderGetsItsStreamAtItsOwnPace) {
     ASSERT_LT(on_its_way(), 1024 * kKiB);
   }
   EXPECT_EQ(gateway_->active(), 1);
+}
+
+// What a key made is seen and scored by that key's tenant alone.
+TEST_F(FrontTest, DecisionsBelongToTheirTenant) {
+  const auto key = [](const char* name) {
+    return gateway::KeyLine(fmt::format("key-of-{}", name), name) + "\n";
+  };
+  options_.keys = *gateway::ApiKeys::Parse(key("acme") + key("globex"));
+  resolver_.Add("chat", {.words = {"Hello"}});
+  resolver_.Add("coder", {.words = {"int"}});
+  StartGateway();
+  const auto headers = [](const char* tenant, const char* id) {
+    return fmt::format(
+        "authorization: Bearer key-of-{}\r\nx-request-id: {}\r\n", tenant, id);
+  };
+  const auto chat = [&](const char* tenant, const char* id,
+                        const char* expert) {
+    return Ask(Post("/v1/chat/completions",
+                    fmt::format(R"({{"model":"{}","messages":[
+                        {{"role":"user","content":"hi"}}]}})",
+                                expert),
+                    headers(tenant, id)));
+  };
+  const auto decision = [&](const char* tenant, const char* id) {
+    return Ask(
+        fmt::format("GET /v1/decisions/{} HTTP/1.1\r\nhost: localhost"
+                    "\r\n{}\r\n",
+                    id, headers(tenant, "get")));
+  };
+  const auto score = [&](const char* tenant, const char* id) {
+    return Ask(Post("/v1/feedback",
+                    fmt::format(R"({{"request_id":"{}","score":1}})", id),
+                    headers(tenant, "score")));
+  };
+  ASSERT_THAT(chat("acme", "a1", "chat"), StartsWith("HTTP/1.1 200 "));
+  ASSERT_THAT(Ask(Post("/v1/route", R"({"model":"coder","messages":[
+                           {"role":"user","content":"hi"}]})",
+                       headers("acme", "a2"))),
+              StartsWith("HTTP/1.1 200 "));
+  for (const char* id : {"a1", "a2"}) {
+    EXPECT_THAT(decision("acme", id), StartsWith("HTTP/1.1 200 "));
+    const std::string stranger = decision("globex", id);
+    EXPECT_THAT(stranger, StartsWith("HTTP/1.1 404 "));
+    EXPECT_THAT(stranger, HasSubstr("decision_not_found"));
+    EXPECT_THAT(stranger, Not(HasSubstr("acme")));
+    EXPECT_THAT(score("globex", id), StartsWith("HTTP/1.1 404 "));
+  }
+  EXPECT_THAT(decision("acme", "a1"), HasSubstr(R"("feedback":[])"));
+  EXPECT_THAT(score("acme", "a1"), StartsWith("HTTP/1.1 200 "));
+  // A stranger's request of the same id is another request.
+  ASSERT_THAT(chat("globex", "a1", "coder"), StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(decision("globex", "a1"), HasSubstr(R"("expert":"coder")"));
+  const std::string mine = decision("acme", "a1");
+  EXPECT_THAT(mine, HasSubstr(R"("expert":"chat")"));
+  EXPECT_THAT(mine, HasSubstr(R"("score":1.0)"));
+  EXPECT_THAT(mine, HasSubstr(R"("completion_tokens":1)"));
+  // Nor does a tenant's name with an id pass for an id.
+  EXPECT_THAT(decision("globex", "acme%2Fa1"), StartsWith("HTTP/1.1 400 "));
+  EXPECT_THAT(decision("globex", "acme/a1"), StartsWith("HTTP/1.1 400 "));
 }
 
 }  // namespace

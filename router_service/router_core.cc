@@ -27,6 +27,10 @@ std::string RandomPrefix() {
   return fmt::format("req-{:08x}{:08x}-", random(), random());
 }
 
+absl::Status CheckTenant(const std::string& tenant) {
+  return tenant.empty() ? absl::OkStatus() : CheckName("tenant", tenant);
+}
+
 bool Routes(const std::string& model) {
   return model.empty() || model == "auto";
 }
@@ -124,6 +128,7 @@ absl::StatusOr<Routing> RouterCore::Decide(const v1::GenerateRequest& request,
     routing = ModelItself(request, snapshot);
   }
   if (!routing.ok()) return routing;
+  routing->decision.set_tenant(request.tenant());
   NoteVersions(snapshot, *routing);
   dependencies_.journal->RecordDecision(routing->decision);
   return routing;
@@ -134,6 +139,8 @@ absl::StatusOr<v1::Decision> RouterCore::Route(
   v1::GenerateRequest generate;
   ASSIGN_OR_RETURN(*generate.mutable_request_id(),
                    RequestId(request.request_id()));
+  RETURN_IF_ERROR(CheckTenant(request.tenant()));
+  generate.set_tenant(request.tenant());
   generate.set_model(request.model());
   if (request.has_chat()) *generate.mutable_chat() = request.chat();
   if (request.has_text()) generate.set_text(request.text());
@@ -147,6 +154,8 @@ std::unique_ptr<StreamCall> RouterCore::Generate(
     StreamCallbacks callbacks) {
   absl::StatusOr<std::string> id = RequestId(request.request_id());
   if (!id.ok()) return Refuse(callbacks, id.status());
+  const absl::Status tenant = CheckTenant(request.tenant());
+  if (!tenant.ok()) return Refuse(callbacks, tenant);
   if (request.prompt_case() == v1::GenerateRequest::PROMPT_NOT_SET) {
     return Refuse(callbacks, InvalidArgument("the request has no prompt"));
   }
@@ -175,7 +184,8 @@ std::unique_ptr<StreamCall> RouterCore::Generate(
 
   DispatchCallbacks inner;
   inner.on_event = std::move(callbacks.on_event);
-  inner.on_done = [journal = dependencies_.journal, id = *id,
+  inner.on_done = [journal = dependencies_.journal,
+                   id = RecordId(request.tenant(), *id),
                    on_done = std::move(callbacks.on_done)](
                       absl::Status status, v1::Outcome outcome) {
     journal->RecordOutcome(id, std::move(outcome));
@@ -228,7 +238,8 @@ absl::StatusOr<v1::EmbedResponse> RouterCore::Embed(
   }
   if (expert != snapshot->experts.end() &&
       expert->second->state != ExpertState::kServing) {
-    return Unavailable("expert {} takes no new requests", name);
+    return Unavailable(
+        "expert {} takes no requests now: it is joining or draining", name);
   }
   ticket.Answering(name, WithBases(*snapshot, {name}));
   const absl::Time limit = std::min(
@@ -242,13 +253,17 @@ absl::StatusOr<v1::EmbedResponse> RouterCore::Embed(
 absl::StatusOr<v1::ExplainResponse> RouterCore::Explain(
     const v1::ExplainRequest& request) {
   RETURN_IF_ERROR(CheckRequestId(request.request_id()));
-  return dependencies_.journal->Explain(request.request_id());
+  RETURN_IF_ERROR(CheckTenant(request.tenant()));
+  return dependencies_.journal->Explain(
+      RecordId(request.tenant(), request.request_id()));
 }
 
 absl::Status RouterCore::Feedback(const v1::FeedbackRequest& request) {
   RETURN_IF_ERROR(CheckRequestId(request.request_id()));
-  return dependencies_.journal->AddFeedback(request.request_id(),
-                                            request.score(), request.comment());
+  RETURN_IF_ERROR(CheckTenant(request.tenant()));
+  return dependencies_.journal->AddFeedback(
+      RecordId(request.tenant(), request.request_id()), request.score(),
+      request.comment());
 }
 
 void RouterCore::KeepHouse() {

@@ -229,6 +229,11 @@ TEST_F(RouterServiceTest, RefusesBadRequests) {
     Run(Text("hello", id), result);
     EXPECT_EQ(result.status.code(), absl::StatusCode::kInvalidArgument);
   }
+  Result tenant;
+  v1::GenerateRequest of_tenant = Text("hello");
+  of_tenant.set_tenant("a/b");
+  Run(of_tenant, tenant);
+  EXPECT_EQ(tenant.status.code(), absl::StatusCode::kInvalidArgument);
   Result empty;
   Run({}, empty);
   EXPECT_EQ(empty.status.code(), absl::StatusCode::kInvalidArgument);

@@ -448,6 +448,7 @@ void GatewayImpl::RouteOnly(HttpRequest& request, WriterPtr& writer) {
            [this](HttpRequest& in) -> absl::StatusOr<std::string> {
              ASSIGN_OR_RETURN(v1::RouteRequest parsed, ParseRoute(in.body));
              parsed.set_request_id(in.request_id);
+             parsed.set_tenant(in.tenant);
              const auto decision = deps_.router->Route(parsed, CallDeadline());
              if (!decision.ok()) {
                return NameNearest(decision.status(), parsed.model());
@@ -467,6 +468,7 @@ void GatewayImpl::Decision(HttpRequest& request, WriterPtr& writer) {
         }
         v1::ExplainRequest explain;
         explain.set_request_id(id);
+        explain.set_tenant(in.tenant);
         ASSIGN_OR_RETURN(const v1::ExplainResponse response,
                          deps_.router->Explain(explain, CallDeadline()));
         return Dump(ExplainJson(response));
@@ -478,8 +480,8 @@ void GatewayImpl::Feedback(HttpRequest& request, WriterPtr& writer) {
   Blocking(
       request, writer,
       [this](HttpRequest& in) -> absl::StatusOr<std::string> {
-        ASSIGN_OR_RETURN(const v1::FeedbackRequest parsed,
-                         ParseFeedback(in.body));
+        ASSIGN_OR_RETURN(v1::FeedbackRequest parsed, ParseFeedback(in.body));
+        parsed.set_tenant(in.tenant);
         RETURN_IF_ERROR(
             deps_.router->Feedback(parsed, CallDeadline()).status());
         nlohmann::ordered_json body;

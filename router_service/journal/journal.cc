@@ -41,7 +41,7 @@ struct Waiter {
 
 // One thing to write. With a waiter and no content it is a barrier.
 struct Item {
-  std::string request_id;
+  std::string record_id;
   std::optional<v1::Decision> decision;
   std::optional<v1::Outcome> outcome;
   std::optional<v1::FeedbackRecord> feedback;
@@ -88,19 +88,19 @@ class RocksJournal final : public Journal {
 
   void RecordDecision(v1::Decision decision) override {
     Item item;
-    item.request_id = decision.request_id();
+    item.record_id = RecordId(decision.tenant(), decision.request_id());
     item.decision = std::move(decision);
     PushOrDrop(std::move(item));
   }
 
-  void RecordOutcome(std::string request_id, v1::Outcome outcome) override {
+  void RecordOutcome(std::string record_id, v1::Outcome outcome) override {
     Item item;
-    item.request_id = std::move(request_id);
+    item.record_id = std::move(record_id);
     item.outcome = std::move(outcome);
     PushOrDrop(std::move(item));
   }
 
-  absl::Status AddFeedback(const std::string& request_id, double score,
+  absl::Status AddFeedback(const std::string& record_id, double score,
                            std::string comment) override {
     if (!(score >= 0 && score <= 1)) {
       return InvalidArgument("score is {}; it must be 0 (bad) .. 1 (good)",
@@ -111,7 +111,7 @@ class RocksJournal final : public Journal {
                              comment.size());
     }
     Item item;
-    item.request_id = request_id;
+    item.record_id = record_id;
     item.feedback.emplace();
     item.feedback->set_score(score);
     item.feedback->set_comment(std::move(comment));
@@ -120,22 +120,21 @@ class RocksJournal final : public Journal {
   }
 
   absl::StatusOr<v1::ExplainResponse> Explain(
-      const std::string& request_id) override {
+      const std::string& record_id) override {
     RETURN_IF_ERROR(PushAndWait(Item{}));
     v1::ExplainResponse response;
     std::string value;
     ASSIGN_OR_RETURN(const bool decided,
-                     Read(keys::Decision(request_id), &value));
-    if (!decided) return Unknown(request_id);
+                     Read(keys::Decision(record_id), &value));
+    if (!decided) return Unknown(record_id);
     if (!ParseDecision(value, response.mutable_decision())) {
-      return DataLoss("journal: decision {} cannot be read", request_id);
+      return DataLoss("journal: decision {} cannot be read", record_id);
     }
-    ASSIGN_OR_RETURN(const bool ended, Read(keys::Outcome(request_id), &value));
+    ASSIGN_OR_RETURN(const bool ended, Read(keys::Outcome(record_id), &value));
     if (ended && !response.mutable_outcome()->ParseFromString(value)) {
-      return DataLoss("journal: outcome {} cannot be read", request_id);
+      return DataLoss("journal: outcome {} cannot be read", record_id);
     }
-    ASSIGN_OR_RETURN(const v1::ExplainResponse scores,
-                     ReadFeedback(request_id));
+    ASSIGN_OR_RETURN(const v1::ExplainResponse scores, ReadFeedback(record_id));
     *response.mutable_feedback() = scores.feedback();
     return response;
   }
@@ -158,11 +157,13 @@ class RocksJournal final : public Journal {
   }
 
  private:
-  static absl::Status Unknown(std::string_view request_id) {
+  static absl::Status Unknown(std::string_view record_id) {
+    const size_t tenant_end = record_id.rfind('/');
     return NotFound(
         "no decision is known for request '{}': it was never made here, or is "
         "older than the journal keeps",
-        request_id);
+        record_id.substr(
+            tenant_end == std::string_view::npos ? 0 : tenant_end + 1));
   }
 
   static bool ParseDecision(std::string_view value, v1::Decision* decision) {
@@ -284,7 +285,7 @@ class RocksJournal final : public Journal {
       } else if (item.decision) {
         PutDecision(item, pending);
       } else if (item.outcome) {
-        Put(keys::Outcome(item.request_id), item.outcome->SerializeAsString(),
+        Put(keys::Outcome(item.record_id), item.outcome->SerializeAsString(),
             pending);
         ++pending.records;
       } else if (item.feedback) {
@@ -330,12 +331,12 @@ class RocksJournal final : public Journal {
 
   void PutDecision(const Item& item, Pending& pending) {
     const uint64_t sequence = pending.next_sequence++;
-    pending.batch.Put(keys::Sequence(sequence), item.request_id);
-    pending.batch.Delete(keys::Outcome(item.request_id));
-    pending.batch.Delete(keys::Feedback(item.request_id));
-    pending.written[keys::Outcome(item.request_id)] = "";
-    pending.written[keys::Feedback(item.request_id)] = "";
-    Put(keys::Decision(item.request_id),
+    pending.batch.Put(keys::Sequence(sequence), item.record_id);
+    pending.batch.Delete(keys::Outcome(item.record_id));
+    pending.batch.Delete(keys::Feedback(item.record_id));
+    pending.written[keys::Outcome(item.record_id)] = "";
+    pending.written[keys::Feedback(item.record_id)] = "";
+    Put(keys::Decision(item.record_id),
         keys::BigEndian(sequence) + item.decision->SerializeAsString(),
         pending);
     ++pending.records;
@@ -352,7 +353,7 @@ class RocksJournal final : public Journal {
   }
 
   absl::Status PutFeedback(const Item& item, Pending& pending) {
-    const std::string& id = item.request_id;
+    const std::string& id = item.record_id;
     ASSIGN_OR_RETURN(const std::string stored,
                      ReadThrough(keys::Decision(id), pending));
     if (stored.empty()) return Unknown(id);
@@ -465,6 +466,11 @@ class RocksJournal final : public Journal {
 };
 
 }  // namespace
+
+std::string RecordId(std::string_view tenant, std::string_view request_id) {
+  if (tenant.empty()) return std::string(request_id);
+  return fmt::format("{}/{}", tenant, request_id);
+}
 
 std::string ExpertVersionKey(std::string_view expert) {
   return "expert " + std::string(expert);

@@ -10,6 +10,8 @@
 // One vote a request: a second score for the same request is kept in the
 // record, and replaces the first in the estimates.
 //
+// A record's id is RecordId() of the request: ids are a tenant's own.
+//
 // Threads: all methods may run concurrently.
 #ifndef CONCLAVE_ROUTER_SERVICE_JOURNAL_JOURNAL_H_
 #define CONCLAVE_ROUTER_SERVICE_JOURNAL_JOURNAL_H_
@@ -67,21 +69,21 @@ class Journal {
   // Writes what is queued.
   virtual ~Journal() = default;
 
-  // A second decision of the same request id replaces the first, with its
-  // outcome and feedback.
+  // Under its tenant's and request's id. A second decision of the same id
+  // replaces the first, with its outcome and feedback.
   virtual void RecordDecision(v1::Decision decision) = 0;
-  virtual void RecordOutcome(std::string request_id, v1::Outcome outcome) = 0;
+  virtual void RecordOutcome(std::string record_id, v1::Outcome outcome) = 0;
 
   // Blocks until the score is on disk.
   //   INVALID_ARGUMENT    score outside 0..1, or a comment over 4096 bytes
   //   NOT_FOUND           no such decision, or forgotten
   //   RESOURCE_EXHAUSTED  too many scores, or the disk is nearly full
-  virtual absl::Status AddFeedback(const std::string& request_id, double score,
+  virtual absl::Status AddFeedback(const std::string& record_id, double score,
                                    std::string comment) = 0;
 
   // Sees everything recorded before the call. NOT_FOUND as AddFeedback.
   virtual absl::StatusOr<v1::ExplainResponse> Explain(
-      const std::string& request_id) = 0;
+      const std::string& record_id) = 0;
 
   // Nothing is (0, 0). A short lock; never touches the disk. The version is
   // the one that the decision notes under versions["expert NAME"]; 0 without.
@@ -91,6 +93,9 @@ class Journal {
 
   virtual JournalStats Stats() const = 0;
 };
+
+// Neither part holds a '/', so that no two requests share a record.
+std::string RecordId(std::string_view tenant, std::string_view request_id);
 
 // The key in Decision.versions under which an expert's version is noted.
 std::string ExpertVersionKey(std::string_view expert);

@@ -1,10 +1,10 @@
-// Keys and small values of the journal's RocksDB. Request ids hold no '/', and
-// names no NUL, so that the pieces cannot run together.
+// Keys and small values of the journal's RocksDB. Names hold no NUL, so that
+// the pieces cannot run together.
 //
-//   d/<request id>            be64 sequence, then a serialised v1::Decision
-//   o/<request id>            v1::Outcome
-//   f/<request id>            v1::ExplainResponse with feedback alone
-//   s/<be64 sequence>         request id; arrival order, for forgetting
+//   d/<record id>             be64 sequence, then a serialised v1::Decision
+//   o/<record id>             v1::Outcome
+//   f/<record id>             v1::ExplainResponse with feedback alone
+//   s/<be64 sequence>         record id; arrival order, for forgetting
 //   a/<category>\0<expert>\0<version>   be64 count, bits of the sum
 #ifndef CONCLAVE_ROUTER_SERVICE_JOURNAL_JOURNAL_KEYS_H_
 #define CONCLAVE_ROUTER_SERVICE_JOURNAL_JOURNAL_KEYS_H_

@@ -170,8 +170,10 @@ absl::StatusOr<Routing> RoutingPolicy::Decide(
     }
     const std::vector<ExpertView> available = AvailableExperts(snapshot);
     if (available.empty()) {
-      return Unavailable("none of the {} registered experts is serving",
-                         snapshot.experts.size());
+      return Unavailable(
+          "none of the {} registered experts is serving: no worker has their "
+          "models, or they are draining",
+          snapshot.experts.size());
     }
     if (query.parts.empty() && !query.tokens_only) {
       return InvalidArgument("the prompt has no text to route by");

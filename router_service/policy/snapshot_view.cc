@@ -12,28 +12,29 @@ using registry::ExpertSpec;
 using registry::ExpertState;
 using registry::Snapshot;
 
-std::string_view StateName(ExpertState state) {
-  switch (state) {
-    case ExpertState::kJoining:
-      return "joining";
-    case ExpertState::kServing:
-      return "serving";
-    case ExpertState::kDraining:
-      return "draining";
-    case ExpertState::kGone:
-      break;
+// Why an expert that is not serving takes no request.
+std::string WhyNot(const ExpertSpec& expert) {
+  if (expert.state == ExpertState::kDraining) return "is draining";
+  if (expert.state == ExpertState::kGone) return "is gone";
+  if (!expert.worker.empty()) {
+    return fmt::format(
+        "is joining: worker {} is not there now, or does not have model {}",
+        expert.worker, expert.model);
   }
-  return "gone";
+  if (expert.model.empty()) return "is joining: its base is";
+  return fmt::format("is joining: no worker that has model {} is there now",
+                     expert.model);
 }
 
 // OK, or why the expert cannot answer now.
 absl::Status CheckAvailable(const Snapshot& snapshot, std::string_view expert) {
   ASSIGN_OR_RETURN(const PromptChain chain, ChainOf(snapshot, expert));
-  for (const std::string& name : chain.experts) {
-    const ExpertState state = snapshot.experts.at(name)->state;
-    if (state == ExpertState::kServing) continue;
-    return Unavailable("expert {} is {}{}", name, StateName(state),
-                       name == expert
+  // What is wrong deepest down is the reason for the rest.
+  for (auto it = chain.experts.rbegin(); it != chain.experts.rend(); ++it) {
+    const ExpertSpec& link = *snapshot.experts.at(*it);
+    if (link.state == ExpertState::kServing) continue;
+    return Unavailable("expert {} {}{}", link.name, WhyNot(link),
+                       link.name == expert
                            ? std::string()
                            : fmt::format(", and {} is based on it", expert));
   }

@@ -68,7 +68,7 @@ TEST_P(RegistryContract, RegisteredExpertIsInTheSnapshotWithItsVersion) {
   const auto before = registry_->snapshot();
   const auto added = Add("chat");
   ASSERT_OK_STATUS(added);
-  EXPECT_EQ(added->state, ExpertState::kServing);
+  EXPECT_EQ(added->state, ExpertState::kJoining);
   EXPECT_GT(added->version, 0u);
   EXPECT_EQ(added->created_unix_ms, absl::ToUnixMillis(fixture_->clock.Now()));
   const auto after = registry_->snapshot();
@@ -201,6 +201,82 @@ TEST_P(RegistryContract, BaseChainsAreAtMostFourDeep) {
   }
 }
 
+// joining <-> serving, as workers come and go; then draining, then gone.
+TEST_P(RegistryContract, AnExpertServesWhileSomebodyCanAnswerForIt) {
+  const absl::Duration lease = absl::Seconds(6);
+  const auto added = Add("chat");
+  ASSERT_OK_STATUS(added);
+  EXPECT_EQ(added->state, ExpertState::kJoining);
+  ExpertSpec pirate = OnModel("pirate", "", {"roleplay"});
+  pirate.base = "chat";
+  pirate.prompt = "Arr.";
+  ASSERT_OK_STATUS(registry_->RegisterExpert(pirate, ""));
+  EXPECT_EQ(StateOf("pirate"), ExpertState::kJoining);
+  ExpertSpec upstream;
+  upstream.name = "gpu-box";
+  upstream.endpoint.url = "http://127.0.0.1:9000/v1";
+  upstream.categories = {"law"};
+  const auto there = registry_->RegisterExpert(upstream, "");
+  ASSERT_OK_STATUS(there);
+  EXPECT_EQ(there->state, ExpertState::kServing);
+
+  std::vector<std::string> seen;
+  auto handle = registry_->Watch(
+      [&](const ChangeEvent& event, std::shared_ptr<const Snapshot> state) {
+        if (event.kind != ChangeEvent::Kind::kExpert) return;
+        const bool serves =
+            state->experts.at(event.name)->state == ExpertState::kServing;
+        seen.push_back(event.name + (serves ? " serves" : " joins"));
+      });
+  const auto other = registry_->JoinWorker("other", "h:1", {"v-big"}, lease);
+  ASSERT_OK_STATUS(other);
+  EXPECT_EQ(StateOf("chat"), ExpertState::kJoining);
+  const auto box = registry_->JoinWorker("box", "h:2", {"v-small"}, lease);
+  ASSERT_OK_STATUS(box);
+  EXPECT_EQ(StateOf("chat"), ExpertState::kServing);
+  EXPECT_EQ(StateOf("pirate"), ExpertState::kServing);
+  EXPECT_EQ(registry_->snapshot()->experts.at("chat")->version, added->version);
+  // A new one serves from the start, unless it is placed elsewhere.
+  ASSERT_OK_STATUS(Add("chat2"));
+  EXPECT_EQ(StateOf("chat2"), ExpertState::kServing);
+  ExpertSpec placed = OnModel("placed", "small", {"code"});
+  placed.worker = "other";
+  ASSERT_OK_STATUS(registry_->RegisterExpert(placed, ""));
+  EXPECT_EQ(StateOf("placed"), ExpertState::kJoining);
+  ASSERT_OK_STATUS(registry_->HeartbeatWorker("other", other->epoch,
+                                              {"v-big", "v-small"}, lease));
+  EXPECT_EQ(StateOf("placed"), ExpertState::kServing);
+
+  Reopen();  // The watch ends here; the leases go on.
+  EXPECT_EQ(StateOf("placed"), ExpertState::kServing);
+  ASSERT_OK_STATUS(registry_->LeaveWorker("other", other->epoch));
+  EXPECT_EQ(StateOf("placed"), ExpertState::kJoining);
+  EXPECT_EQ(StateOf("chat"), ExpertState::kServing);
+  ASSERT_OK_STATUS(registry_->RemoveExpert("pirate", 0, ""));
+  ASSERT_OK_STATUS(registry_->DrainExpert("chat", 0, ""));
+  fixture_->clock.Advance(2 * lease);
+  registry_->ExpireLeases();
+  EXPECT_EQ(StateOf("chat"), ExpertState::kDraining);
+  EXPECT_EQ(StateOf("chat2"), ExpertState::kJoining);
+  EXPECT_EQ(StateOf("gpu-box"), ExpertState::kServing);
+  EXPECT_THAT(
+      seen, testing::ElementsAre("chat serves", "pirate serves", "chat2 serves",
+                                 "placed joins", "placed serves"));
+}
+
+TEST_P(RegistryContract, AJoiningExpertIsNoReplacementForAServingOne) {
+  ASSERT_OK_STATUS(registry_->PutModel(SomeModel("big")));
+  ASSERT_OK_STATUS(
+      registry_->JoinWorker("box", "h:1", {"v-small"}, absl::Seconds(6)));
+  ASSERT_OK_STATUS(Add("chat"));
+  ASSERT_OK_STATUS(Add("coder", {"code"}));
+  ASSERT_OK_STATUS(
+      registry_->RegisterExpert(OnModel("spare", "big", {"general"}), ""));
+  EXPECT_STATUS(registry_->DrainExpert("chat", 0, ""), kFailedPrecondition,
+                "last one");
+  ASSERT_OK_STATUS(registry_->DrainExpert("spare", 0, ""));
+}
+
 TEST_P(RegistryContract, DrainThenRemove) {
   ASSERT_OK_STATUS(Add("chat"));
   ASSERT_OK_STATUS(Add("coder", {"code"}));
@@ -290,7 +366,7 @@ TEST_P(RegistryContract, IdempotencyKeyGivesTheFirstAnswer) {
   ASSERT_OK_STATUS(registry_->RemoveExpert("chat", 0, "key-4"));
   ASSERT_OK_STATUS(Add("chat"));
   ASSERT_OK_STATUS(registry_->RemoveExpert("chat", 0, "key-4"));
-  EXPECT_EQ(StateOf("chat"), ExpertState::kServing)
+  EXPECT_EQ(StateOf("chat"), ExpertState::kJoining)
       << "a replayed removal removed the next expert of that name";
   EXPECT_STATUS(registry_->RemoveExpert("chat", 0, std::string(300, 'k')),
                 kInvalidArgument, "idempotency_key");

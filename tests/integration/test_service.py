@@ -329,6 +329,81 @@ class WorkerTest(ServiceTest):
               "the disconnect")
 
 
+class StateTest(ServiceTest):
+    def state(self, name):
+        experts = json.loads(self.service.conclave("expert", "list",
+                                                   "--json").stdout)
+        states = {e["name"]: e["state"] for e in experts}
+        return states.get(name, "gone")
+
+    def until(self, name, state, patience):
+        started = time.monotonic()
+        while self.state(name) != state:
+            self.assertLess(time.monotonic() - started, patience,
+                            f"{name} is not {state}")
+            time.sleep(0.02)
+
+    def test_joining_serving_draining_gone(self):
+        ask = "Is a verbal contract enforceable in court?"
+        samples = pathlib.Path(self.temp) / "law.jsonl"
+        samples.write_text("\n".join(json.dumps({"text": t}) for t in (
+            "Is this contract clause enforceable in court?",
+            "What does the statute of limitations say about torts?",
+            "Draft a non-disclosure agreement between two companies",
+            "Can my landlord evict me without notice?",
+            "What are my rights if I am sued for negligence?")))
+        worker = Service(self.data_dir, "--join", self.service.grpc, "--name",
+                         "w1", command="worker")
+        try:
+            self.service.conclave("expert", "add", "lawyer", "--model",
+                                  "smollm2", "--category", "law", "--samples",
+                                  samples, "--worker", "w1")
+            self.assertEqual(self.state("lawyer"), "serving")
+            _, _, body = self.service.chat(ask, max_tokens=2)
+            self.assertEqual(body["model"], "lawyer")
+            # Its worker dies: somebody else answers once the lease is over.
+            worker.stop(signal.SIGKILL)
+            self.until("lawyer", "joining", 10)
+            status, _, body = self.service.chat(ask, max_tokens=2)
+            self.assertEqual(status, 200, body)
+            self.assertIn(body["model"], ("chat", "coder"))
+            status, _, body = self.service.chat("hi", model="lawyer")
+            self.assertEqual(status, 503, body)
+            self.assertIn("joining", body["error"]["message"])
+            worker = Service(self.data_dir, "--join", self.service.grpc,
+                             "--name", "w1", command="worker")
+            self.until("lawyer", "serving", 2)
+            _, _, body = self.service.chat(ask, max_tokens=2)
+            self.assertEqual(body["model"], "lawyer")
+            # It drains while it answers, and is gone when it has.
+            self.service.chat("hi", model="lawyer", max_tokens=1)
+            drained = []
+
+            def drain(chunks):
+                if chunks == 3:
+                    self.service.conclave("expert", "drain", "lawyer")
+                    drained.append(self.state("lawyer"))
+
+            _, _, error = stream(self.service, "Tell me a story",
+                                 model="lawyer", max_tokens=400,
+                                 ignore_eos=True, on_chunk=drain)
+            self.assertIsNone(error)
+            self.assertEqual(drained, ["draining"])
+            self.until("lawyer", "gone", 5)
+        finally:
+            worker.stop(signal.SIGKILL)
+            self.service.conclave("expert", "rm", "lawyer", check=False)
+
+    def test_a_model_just_imported_is_served_by_the_next_request(self):
+        from harness import MODEL_FILES
+        self.service.conclave("model", "import", MODEL_FILES["smollm2"],
+                              "--name", "fresh")
+        status, _, body = self.service.chat("hello", model="fresh",
+                                            max_tokens=1)
+        self.assertEqual(status, 200, body)
+        self.service.conclave("model", "rm", "fresh")
+
+
 class HungWorkerTest(ServiceTest):
     serve_arguments = ("--first-token-timeout", "3", "--token-timeout", "2")
 

@@ -1,6 +1,7 @@
 #include "expert_workers/engine/answer.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "base/check.h"
@@ -27,7 +28,9 @@ Answer::Answer(ActiveRequest* request, int32_t answer_index,
       chosen_(Internal("nothing was chosen")) {
   arrival = request->ticket;
   index = answer_index;
+  tenant = request->request.tenant;
   tokens = request->request.prompt;
+  if (request->request.sampling.prompt_logprobs) reusable = 0;
   event_.index = answer_index;
 }
 
@@ -81,6 +84,7 @@ bool Answer::HasNews() const {
 
 EngineEvent Answer::TakeEvent() {
   event_.prompt_token_count = request_->prompt_size();
+  event_.cached_token_count = request_->cached_tokens;
   event_.output_token_count = output_count_;
   if (!told_ && request_->request.sampling.prompt_logprobs) {
     event_.prompt_tokens = request_->prompt_tokens;
@@ -92,6 +96,16 @@ EngineEvent Answer::TakeEvent() {
   event_.index = out.index;
   event_.finish = out.finish;
   return out;
+}
+
+void ActiveRequest::SetScored(int64_t end) {
+  scored = end;
+  for (const auto& answer : answers) {
+    // The row before a token scores it.
+    answer->reusable = end == prompt_size()
+                           ? std::numeric_limits<int64_t>::max()
+                           : end - 1;
+  }
 }
 
 bool ActiveRequest::finished() const {

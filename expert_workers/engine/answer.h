@@ -8,7 +8,7 @@
 
 #include "expert_workers/engine/engine.h"
 #include "expert_workers/engine/sampler.h"
-#include "expert_workers/engine/scheduler.h"
+#include "expert_workers/engine/sequence.h"
 #include "expert_workers/engine/stop_matcher.h"
 #include "expert_workers/tokenizer/incremental_decoder.h"
 
@@ -64,10 +64,15 @@ struct ActiveRequest {
   // For prompt_logprobs: [0, scored) are known.
   std::vector<TokenEvent> prompt_tokens;
   int64_t scored = 0;
+  // Prompt tokens that came from the prefix cache.
+  int64_t cached_tokens = 0;
 
   int64_t prompt_size() const {
     return static_cast<int64_t>(request.prompt.size());
   }
+  // The prompt is scored up to here; what comes before may be taken from the
+  // prefix cache if it is needed again.
+  void SetScored(int64_t end);
   bool finished() const;
 };
 

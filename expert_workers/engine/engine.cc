@@ -223,6 +223,7 @@ class EngineImpl final : public Engine {
     stats_.generated_tokens = generated_tokens_;
     stats_.finished_requests = finished_requests_;
     stats_.cancelled_requests = cancelled_requests_;
+    stats_.preemptions = scheduler_.preemptions();
   }
 
   void Start(std::unique_ptr<ActiveRequest> request) {

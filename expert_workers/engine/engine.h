@@ -92,6 +92,7 @@ struct EngineStats {
   int64_t generated_tokens = 0;
   int64_t finished_requests = 0;
   int64_t cancelled_requests = 0;
+  int64_t preemptions = 0;
 };
 
 class Engine {

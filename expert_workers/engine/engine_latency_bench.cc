@@ -2,9 +2,10 @@
 // stream beside somebody's long prompt, the end of a cancelled prompt.
 //
 //   engine_latency_bench [FILE...] [--prompt=4000] [--runs=5] [--threads=2]
-//                        [--only=turn,stream,cancel] [--chunk=256]
+//                        [--only=turn,stream,cancel] [--chunk=256] [--fixed]
 //
-// FILE is a name in the models' folder (real_model.h). What is compared is
+// FILE is a name in the models' folder (real_model.h). --fixed cuts prompts by
+// number instead of by time. What is compared is
 // measured in the same run, in turns.
 #include <fmt/core.h>
 
@@ -34,6 +35,7 @@ struct Options {
   int runs = 5;
   int64_t prompt = 4000;
   int32_t chunk = 256;
+  bool paced = true;
 
   bool Wants(std::string_view part) const {
     return only.find(part) != std::string::npos;
@@ -229,7 +231,8 @@ void Bench(const std::string& file, const Options& options) {
   const auto compute = Compute::Create(options.threads);
   auto engine = Engine::Create(std::move(lease), tokenizer, compute.get(),
                                {.kv_budget_bytes = int64_t{2} << 30,
-                                .prefill_chunk = options.chunk});
+                                .prefill_chunk = options.chunk,
+                                .paced = options.paced});
   CHECK(engine.ok(), "{}", Message(engine.status()));
   Stream(**engine, BenchPrompt(9, 64, vocab), 4).Wait();  // warm
   if (options.Wants("turn")) BenchTurn(**engine, vocab, options, file);
@@ -250,6 +253,8 @@ int Main(int argc, char** argv) {
       options.threads = std::max(std::atoi(value.c_str()), 1);
     } else if (arg.starts_with("--chunk=")) {
       options.chunk = std::atoi(value.c_str());
+    } else if (arg == "--fixed") {
+      options.paced = false;
     } else if (arg.starts_with("--only=")) {
       options.only = value;
     } else if (arg.starts_with("--")) {

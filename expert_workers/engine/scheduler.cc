@@ -70,6 +70,7 @@ void Scheduler::Preempt(Sequence* sequence) {
   std::erase(running_, sequence);
   GiveUpPages(sequence);
   ++sequence->preemptions;
+  ++preemptions_;
   tenants_.Stop(sequence);
 }
 

@@ -73,6 +73,7 @@ class Scheduler {
 
   int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
   int64_t num_waiting() const { return tenants_.num_waiting(); }
+  int64_t preemptions() const { return preemptions_; }  // since it was made
 
  private:
   void Admit();
@@ -97,6 +98,7 @@ class Scheduler {
   PrefixCache* const prefixes_;
   Tenants tenants_;
   std::vector<Sequence*> running_;  // by key
+  int64_t preemptions_ = 0;
 };
 
 }  // namespace conclave::engine

@@ -17,6 +17,7 @@
 #include "expert_workers/engine/ops_choice.h"
 #include "expert_workers/engine/prefix_cache.h"
 #include "expert_workers/engine/scheduler.h"
+#include "expert_workers/engine/speculation.h"
 #include "expert_workers/engine/step_pacer.h"
 #include "expert_workers/engine/step_runner.h"
 
@@ -32,10 +33,15 @@ absl::Status CheckOptions(const EngineOptions& options) {
     return InvalidArgument("prefill_chunk is {}; it must be 1..65536",
                            options.prefill_chunk);
   }
+  if (options.max_draft < 0 || options.max_draft > 64) {
+    return InvalidArgument("max_draft is {}; it must be 0..64",
+                           options.max_draft);
+  }
   if (options.max_waiting < 0 || options.max_context < 0) {
-    return InvalidArgument("max_waiting is {} and max_context {}; neither may "
-                           "be negative",
-                           options.max_waiting, options.max_context);
+    return InvalidArgument(
+        "max_waiting is {} and max_context {}; neither may "
+        "be negative",
+        options.max_waiting, options.max_context);
   }
   return absl::OkStatus();
 }
@@ -45,8 +51,8 @@ class EngineImpl final : public Engine {
  public:
   EngineImpl(std::unique_ptr<weights::ModelLease> lease,
              std::shared_ptr<const Tokenizer> tokenizer, Compute* compute,
-             const EngineOptions& options,
-             std::unique_ptr<LanguageModel> model, const KvShape& kv_shape)
+             const EngineOptions& options, std::unique_ptr<LanguageModel> model,
+             const KvShape& kv_shape)
       : lease_(std::move(lease)),
         tokenizer_(std::move(tokenizer)),
         options_(options),
@@ -56,6 +62,7 @@ class EngineImpl final : public Engine {
                                        : nullptr),
         runner_(std::move(model), &cache_, compute),
         pacer_({.max_tokens = options.prefill_chunk}),
+        speculator_(options.max_draft, options.paced),
         scheduler_(
             options.max_batch,
             [this](int64_t generating) { return PromptTokens(generating); },
@@ -140,8 +147,9 @@ class EngineImpl final : public Engine {
     if (prompt == 0) return InvalidArgument("the prompt is empty");
     for (const int32_t token : request.prompt) {
       if (token < 0 || token >= runner_.vocab_size()) {
-        return InvalidArgument("prompt token {} is outside the vocabulary of {}",
-                               token, runner_.vocab_size());
+        return InvalidArgument(
+            "prompt token {} is outside the vocabulary of {}", token,
+            runner_.vocab_size());
       }
     }
     const int64_t asked = request.sampling.max_tokens;
@@ -221,6 +229,8 @@ class EngineImpl final : public Engine {
     if (prefixes_ != nullptr) stats_.prefix = prefixes_->stats();
     stats_.prompt_tokens = prompt_tokens_;
     stats_.generated_tokens = generated_tokens_;
+    stats_.draft_tokens = draft_tokens_;
+    stats_.accepted_tokens = accepted_tokens_;
     stats_.finished_requests = finished_requests_;
     stats_.cancelled_requests = cancelled_requests_;
     stats_.preemptions = scheduler_.preemptions();
@@ -228,8 +238,8 @@ class EngineImpl final : public Engine {
 
   void Start(std::unique_ptr<ActiveRequest> request) {
     for (int32_t i = 0; i < request->request.sampling.n; ++i) {
-      request->answers.push_back(std::make_unique<Answer>(
-          request.get(), i, *tokenizer_, MaxTotal()));
+      request->answers.push_back(
+          std::make_unique<Answer>(request.get(), i, *tokenizer_, MaxTotal()));
     }
     scheduler_.Add(request->answers[0].get());
     active_.emplace(request->ticket, std::move(request));
@@ -256,6 +266,7 @@ class EngineImpl final : public Engine {
 
   // Computes one step, up to the chosen tokens.
   void Step() {
+    Guess();
     const std::vector<Work> plan = scheduler_.Plan();
     if (plan.empty()) return;
     const absl::Time deadline = BeginStep(plan);
@@ -274,8 +285,30 @@ class EngineImpl final : public Engine {
     }
     for (const Work& work : plan) {
       if (work.reaches_end()) {
-        TakeTokens(static_cast<Answer&>(*work.sequence));
+        TakeTokens(static_cast<Answer&>(*work.sequence), work.guesses);
       }
+    }
+  }
+
+  // Drafts for what is about to generate.
+  void Guess() {
+    if (options_.max_draft == 0) return;
+    std::vector<Answer*> generating;
+    for (auto& [ticket, request] : active_) {
+      for (auto& answer : request->answers) {
+        answer->draft.clear();
+        // A prompt may have one token left, too: its end is where the answers
+        // part, and no place to guess.
+        if (request->forked && answer->running && answer->uncomputed() == 1) {
+          generating.push_back(answer.get());
+        }
+      }
+    }
+    for (Answer* answer : generating) {
+      // One token is chosen behind the last guess.
+      answer->draft = speculator_.Draft(answer->tokens, answer->acceptance,
+                                        static_cast<int64_t>(generating.size()),
+                                        answer->tokens_left() - 1);
     }
   }
 
@@ -303,7 +336,9 @@ class EngineImpl final : public Engine {
   void Account(const std::vector<Work>& plan, absl::Duration took) {
     int64_t generating = 0;
     int64_t prompts = 0;
+    int64_t guesses = 0;
     for (const Work& work : plan) {
+      guesses += work.guesses;
       auto& answer = static_cast<Answer&>(*work.sequence);
       ActiveRequest& request = answer.request();
       const int64_t prompt = request.prompt_size();
@@ -317,11 +352,12 @@ class EngineImpl final : public Engine {
         prompts += work.count;
       }
     }
-    pacer_.Observe(generating, prompts, took);
+    if (guesses == 0) pacer_.Observe(generating, prompts, took);
+    if (prompts == 0) speculator_.Observe(generating + guesses, took);
   }
 
   // The answer's sequence is computed to its end: takes what was chosen.
-  void TakeTokens(Answer& answer) {
+  void TakeTokens(Answer& answer, int64_t guesses) {
     ActiveRequest& request = answer.request();
     if (request.finished()) return;  // scoring failed
     if (request.request.sampling.prompt_logprobs && request.scored == 0) {
@@ -337,10 +373,10 @@ class EngineImpl final : public Engine {
     }
     const bool first = !request.forked;
     request.forked = true;
-    Take(answer);
+    Take(answer, guesses);
     if (first) {
       for (size_t i = 1; i < request.answers.size(); ++i) {
-        Take(*request.answers[i]);
+        Take(*request.answers[i], 0);
         if (!request.answers[i]->finished()) {
           // Shares answer 0's pages, if that still runs.
           if (answer.finished()) {
@@ -354,9 +390,18 @@ class EngineImpl final : public Engine {
     }
   }
 
-  void Take(Answer& answer) {
-    answer.TakeChosen();
-    ++generated_tokens_;
+  void Take(Answer& answer, int64_t guesses) {
+    const int64_t taken = answer.TakeChosen();
+    generated_tokens_ += taken;
+    if (guesses > 0) {
+      const int64_t accepted = std::max<int64_t>(taken - 1, 0);
+      answer.acceptance.Observe(guesses, accepted);
+      draft_tokens_ += guesses;
+      accepted_tokens_ += accepted;
+      if (!answer.finished()) scheduler_.Accept(&answer, accepted);
+    } else {
+      answer.acceptance.Rest();
+    }
     if (answer.finished()) scheduler_.Remove(&answer);
   }
 
@@ -389,11 +434,14 @@ class EngineImpl final : public Engine {
   const std::unique_ptr<PrefixCache> prefixes_;
   StepRunner runner_;
   StepPacer pacer_;
+  Speculator speculator_;
   Scheduler scheduler_;
   std::map<uint64_t, std::unique_ptr<ActiveRequest>> active_;
   bool abandoned_ = false;  // the last step was
   int64_t prompt_tokens_ = 0;
   int64_t generated_tokens_ = 0;
+  int64_t draft_tokens_ = 0;
+  int64_t accepted_tokens_ = 0;
   int64_t finished_requests_ = 0;
   int64_t cancelled_requests_ = 0;
 
@@ -405,7 +453,7 @@ class EngineImpl final : public Engine {
   uint64_t next_ticket_ = 1;
   bool stop_ = false;
   EngineStats stats_;
-  std::set<uint64_t> in_prompt_;  // tickets whose prompt is in this step
+  std::set<uint64_t> in_prompt_;      // tickets whose prompt is in this step
   std::atomic<bool> abandon_{false};  // this step; set under the mutex
 
   std::thread thread_;
@@ -422,16 +470,15 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
                    ChooseOps(options.reference_path, options.isa));
   ASSIGN_OR_RETURN(std::unique_ptr<LanguageModel> model,
                    LanguageModel::Create(*lease, *ops));
-  const KvShape shape =
-      model->kv_shape(options.reference_path ? kernels::KvType::kF32
-                                             : kernels::KvType::kF16);
+  const KvShape shape = model->kv_shape(
+      options.reference_path ? kernels::KvType::kF32 : kernels::KvType::kF16);
   if (options.kv_budget_bytes < shape.PageBytes()) {
     return InvalidArgument("the KV budget of {} bytes holds no page of {}",
                            options.kv_budget_bytes, shape.PageBytes());
   }
-  return std::unique_ptr<Engine>(std::make_unique<EngineImpl>(
-      std::move(lease), std::move(tokenizer), compute, options,
-      std::move(model), shape));
+  return std::unique_ptr<Engine>(
+      std::make_unique<EngineImpl>(std::move(lease), std::move(tokenizer),
+                                   compute, options, std::move(model), shape));
 }
 
 }  // namespace conclave::engine

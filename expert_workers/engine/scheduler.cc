@@ -163,7 +163,12 @@ std::vector<Work> Scheduler::Plan() {
   std::vector<Work> plan;
   for (Sequence* sequence : generating) {
     // One that got its page may have lost it to a later one.
-    if (sequence->running) plan.push_back({sequence, sequence->computed, 1});
+    if (!sequence->running) continue;
+    const auto guesses = static_cast<int64_t>(sequence->draft.size());
+    const bool fits =
+        guesses > 0 &&
+        cache_->PrepareWrite(sequence->pages, sequence->computed, 1 + guesses);
+    plan.push_back({sequence, sequence->computed, 1, fits ? guesses : 0});
   }
   PlanPrompts(budget_(static_cast<int64_t>(plan.size())), plan);
   CHECK(!plan.empty() || (running_.empty() && num_waiting() == 0),
@@ -185,10 +190,9 @@ void Scheduler::PlanPrompts(int64_t budget, std::vector<Work>& plan) {
         prompts.begin(), prompts.end(), [](const auto* a, const auto* b) {
           return a->uncomputed() < b->uncomputed();
         });
-    const int64_t passing =
-        nearest == prompts.front()
-            ? 0
-            : std::min(budget / 2, nearest->uncomputed());
+    const int64_t passing = nearest == prompts.front()
+                                ? 0
+                                : std::min(budget / 2, nearest->uncomputed());
     budget -= passing;
     for (Sequence* sequence : prompts) {
       int64_t count = sequence == nearest ? passing : 0;
@@ -217,6 +221,15 @@ void Scheduler::Commit(const std::vector<Work>& plan) {
     }
     if (prefixes_ != nullptr) prefixes_->Learn(sequence);
   }
+}
+
+void Scheduler::Accept(Sequence* sequence, int64_t count) {
+  sequence->computed += count;
+  CHECK(sequence->computed < sequence->size());
+  const int64_t fresh = sequence->computed - sequence->charged;
+  if (fresh <= 0) return;
+  tenants_.Charge(*sequence, kLoneTokenCost * fresh);
+  sequence->charged = sequence->computed;
 }
 
 }  // namespace conclave::engine

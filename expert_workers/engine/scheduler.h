@@ -5,8 +5,9 @@
 //                           pages are not in the prefix cache any more
 //
 // Among tenants, one with nothing running comes next, then whoever was served
-// least (tenants.h); a tenant's own requests come in order of (arrival, index). A sequence is admitted when
-// pages for all its tokens so far can be reserved; it grows page by page.
+// least (tenants.h); a tenant's own requests come in order of (arrival, index).
+// A sequence is admitted when pages for all its tokens so far can be reserved;
+// it grows page by page.
 //
 // Two things preempt, both the youngest sequence of the tenant with most
 // running:
@@ -17,7 +18,8 @@
 //     nobody waits for the end of another's long answers. A tenant's last
 //     running sequence is never taken for this.
 //
-// A step holds one token of every sequence that generates, then prompt tokens
+// A step holds one token of every sequence that generates, its draft where that
+// needs nobody else's page, then prompt tokens
 // up to a budget: least served tenant first; of its prompts, half of the
 // budget goes to the oldest and half to the one nearest its end, so that a
 // short prompt passes a long one without stopping it.
@@ -43,6 +45,8 @@ struct Work {
   Sequence* sequence = nullptr;
   int64_t first = 0;
   int64_t count = 0;
+  // So many of the sequence's draft are computed behind its end.
+  int64_t guesses = 0;
 
   bool reaches_end() const { return first + count == sequence->size(); }
 };
@@ -68,8 +72,10 @@ class Scheduler {
   // Admits what fits, then plans one step, generating sequences first. Every
   // position in the plan is writable. Empty only when nothing is here.
   std::vector<Work> Plan();
-  // The work was computed.
+  // The work was computed; of guesses, nothing is known yet.
   void Commit(const std::vector<Work>& plan);
+  // The first `count` guesses of the last step were right and are tokens now.
+  void Accept(Sequence* sequence, int64_t count);
 
   int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
   int64_t num_waiting() const { return tenants_.num_waiting(); }

@@ -17,13 +17,16 @@ namespace conclave::engine {
 struct PrefixNode;
 
 struct Sequence {
-  std::string tenant;    // fixed; whose cached pages it may use
-  uint64_t arrival = 0;  // the request's ticket: smaller came earlier
-  int32_t index = 0;     // which of the request's answers
+  std::string tenant;           // fixed; whose cached pages it may use
+  uint64_t arrival = 0;         // the request's ticket: smaller came earlier
+  int32_t index = 0;            // which of the request's answers
   std::vector<int32_t> tokens;  // prompt, then what was generated
   int64_t computed = 0;         // tokens whose keys and values are cached
   PageTable pages;
   int64_t preemptions = 0;
+  // Guesses at the tokens that follow (speculation.h); a step may check them
+  // beside the last token. Kept for one step.
+  std::vector<int32_t> draft;
   // Only so many of the first tokens may come from the prefix cache: the rows
   // behind them are wanted (a prompt that is scored).
   int64_t reusable = std::numeric_limits<int64_t>::max();

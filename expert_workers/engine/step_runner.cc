@@ -51,20 +51,24 @@ void StepRunner::AddRows(const Work& work) {
   const auto first_row = static_cast<int64_t>(batch_.tokens.size());
   const auto begin = answer.tokens.begin() + work.first;
   batch_.tokens.insert(batch_.tokens.end(), begin, begin + work.count);
+  batch_.tokens.insert(batch_.tokens.end(), answer.draft.begin(),
+                       answer.draft.begin() + work.guesses);
   batch_.sequences.push_back(
-      {first_row, work.count, work.first, &answer.pages});
+      {first_row, work.count + work.guesses, work.first, &answer.pages});
   const SamplingParams& params = request.request.sampling;
   for (int64_t i = 0; i < work.count; ++i) {
     const int64_t scores = work.first + i + 1;
     if (params.prompt_logprobs && scores < request.prompt_size() &&
         scores >= request.scored) {
       batch_.logit_rows.push_back(first_row + i);
-      uses_.push_back({&answer, scores, {}});
+      uses_.push_back({&answer, scores, 0, {}});
     }
   }
   if (work.reaches_end() && params.max_tokens != 0) {
-    batch_.logit_rows.push_back(first_row + work.count - 1);
-    uses_.push_back({&answer, -1, {}});
+    for (int64_t guess = 0; guess <= work.guesses; ++guess) {
+      batch_.logit_rows.push_back(first_row + work.count - 1 + guess);
+      uses_.push_back({&answer, -1, guess, {}});
+    }
   }
 }
 
@@ -74,8 +78,8 @@ void StepRunner::UseLogits() {
   for (Use& use : uses_) {
     if (use.scores < 0) continue;
     // Made here, so that rows may be scored at the same time.
-    use.answer->request().prompt_tokens.resize(
-        static_cast<size_t>(use.scores) + 1);
+    use.answer->request().prompt_tokens.resize(static_cast<size_t>(use.scores) +
+                                               1);
   }
   for (int64_t begin = 0; begin < count; begin += kLogitRows) {
     const int64_t end = std::min(begin + kLogitRows, count);
@@ -83,11 +87,23 @@ void StepRunner::UseLogits() {
       logits_.resize(static_cast<size_t>(end - begin) * vocab);
     }
     model_->Logits(begin, end, compute_, logits_.data());
+    // Whether a guess was right decides what the row behind it is for: the rows
+    // of one answer are used in order, those of several at the same time.
+    std::vector<int64_t> starts;
+    for (int64_t i = begin; i < end; ++i) {
+      if (i == begin || uses_[static_cast<size_t>(i)].guess == 0) {
+        starts.push_back(i);
+      }
+    }
+    starts.push_back(end);
     compute_->ParallelFor(
-        end - begin, 1, [&](int64_t first, int64_t last) {
-          for (int64_t i = first; i < last; ++i) {
-            UseRow(uses_[static_cast<size_t>(begin + i)],
-                   {logits_.data() + static_cast<size_t>(i) * vocab, vocab});
+        static_cast<int64_t>(starts.size()) - 1, 1,
+        [&](int64_t first, int64_t last) {
+          for (auto i = static_cast<size_t>(first);
+               i < static_cast<size_t>(last); ++i) {
+            UseRows(starts[i], starts[i + 1],
+                    logits_.data() +
+                        static_cast<size_t>(starts[i] - begin) * vocab);
           }
         });
   }
@@ -96,13 +112,20 @@ void StepRunner::UseLogits() {
   }
 }
 
+void StepRunner::UseRows(int64_t begin, int64_t end, float* logits) {
+  const auto vocab = static_cast<size_t>(model_->vocab_size());
+  for (int64_t i = begin; i < end; ++i) {
+    UseRow(uses_[static_cast<size_t>(i)],
+           {logits + static_cast<size_t>(i - begin) * vocab, vocab});
+  }
+}
+
 void StepRunner::UseRow(Use& use, std::span<float> logits) {
   ActiveRequest& request = use.answer->request();
   if (use.scores >= 0) {
     const auto at = static_cast<size_t>(use.scores);
-    absl::StatusOr<TokenEvent> scored =
-        ScoreToken(logits, request.request.prompt[at],
-                   request.request.sampling.logprobs);
+    absl::StatusOr<TokenEvent> scored = ScoreToken(
+        logits, request.request.prompt[at], request.request.sampling.logprobs);
     if (scored.ok()) {
       request.prompt_tokens[at] = *std::move(scored);
     } else {
@@ -117,7 +140,7 @@ void StepRunner::UseRow(Use& use, std::span<float> logits) {
       request.answers[i]->Choose(copy);
     }
   }
-  use.answer->Choose(logits);
+  if (use.answer->WantsRow(use.guess)) use.answer->Choose(logits);
 }
 
 }  // namespace conclave::engine

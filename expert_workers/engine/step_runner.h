@@ -38,8 +38,9 @@ class StepRunner {
   int64_t vocab_size() const { return model_->vocab_size(); }
 
   // The plan's sequences are Answers. `abandon` is asked between layers. Where
-  // a sequence reaches its end, its answer has chosen the next token (all n
-  // answers, when the prompt ends); scored prompt tokens are in the request.
+  // a sequence reaches its end, its answer has chosen the next token, and one
+  // more for each guess that was right (all n answers have chosen, when the
+  // prompt ends); scored prompt tokens are in the request.
   StepOutcome Run(const std::vector<Work>& plan,
                   const std::function<bool()>& abandon);
 
@@ -47,14 +48,17 @@ class StepRunner {
   // A row of logits and what it is for.
   struct Use {
     Answer* answer = nullptr;
-    // The prompt position whose token this row scores; -1: it chooses the
-    // answer's next token.
+    // The prompt position whose token this row scores; -1: it chooses a token
+    // of the answer.
     int64_t scores = -1;
+    int64_t guess = 0;    // stands behind so many guesses
     absl::Status status;  // of scoring
   };
 
   void AddRows(const Work& work);
   void UseLogits();
+  // Uses [begin, end), of one answer, in order.
+  void UseRows(int64_t begin, int64_t end, float* logits);
   static void UseRow(Use& use, std::span<float> logits);
 
   const std::unique_ptr<LanguageModel> model_;

@@ -1,6 +1,7 @@
 #include "expert_workers/engine/answer.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "base/check.h"
@@ -23,29 +24,53 @@ Answer::Answer(ActiveRequest* request, int32_t answer_index,
       sampler_(request->request.sampling, SeedOf(request->request),
                answer_index, request->request.prompt),
       decoder_(tokenizer),
-      stops_(request->request.sampling.stop),
-      chosen_(Internal("nothing was chosen")) {
+      stops_(request->request.sampling.stop) {
   arrival = request->ticket;
   index = answer_index;
+  tenant = request->request.tenant;
   tokens = request->request.prompt;
+  if (request->request.sampling.prompt_logprobs) reusable = 0;
   event_.index = answer_index;
 }
 
 void Answer::Choose(std::span<float> logits) {
-  chosen_ = sampler_.Sample(logits, static_cast<int64_t>(tokens.size()));
+  chosen_.push_back(sampler_.Sample(
+      logits, static_cast<int64_t>(tokens.size() + chosen_.size())));
 }
 
-void Answer::TakeChosen() {
-  CHECK(!finished());
-  if (!chosen_.ok()) {
-    Finish(FinishReason::kError, chosen_.status());
-    return;
+bool Answer::WantsRow(int64_t guess) const {
+  if (static_cast<int64_t>(chosen_.size()) != guess) return false;
+  if (guess == 0) return true;
+  const absl::StatusOr<TokenEvent>& last = chosen_.back();
+  return last.ok() && last->token == draft[static_cast<size_t>(guess - 1)] &&
+         !EndsAnswer(last->token);
+}
+
+bool Answer::EndsAnswer(int32_t token) const {
+  return !request_->request.sampling.ignore_eos &&
+         tokenizer_.IsEndOfTurn(token);
+}
+
+int64_t Answer::TakeChosen() {
+  CHECK(!finished() && !chosen_.empty());
+  int64_t taken = 0;
+  for (absl::StatusOr<TokenEvent>& token : std::exchange(chosen_, {})) {
+    if (!token.ok()) {
+      Finish(FinishReason::kError, token.status());
+      break;
+    }
+    Take(*std::move(token));
+    ++taken;
+    if (finished()) break;
   }
-  TokenEvent token = *std::exchange(chosen_, Internal("already taken"));
+  return taken;
+}
+
+void Answer::Take(TokenEvent token) {
   tokens.push_back(token.token);
   ++output_count_;
   const SamplingParams& params = request_->request.sampling;
-  if (!params.ignore_eos && tokenizer_.IsEndOfTurn(token.token)) {
+  if (EndsAnswer(token.token)) {
     FinishText();
     event_.finish = FinishReason::kStop;
     return;
@@ -60,6 +85,12 @@ void Answer::TakeChosen() {
     event_.finish =
         stops_.stopped() ? FinishReason::kStop : FinishReason::kLength;
   }
+}
+
+int64_t Answer::tokens_left() const {
+  const int64_t asked = request_->request.sampling.max_tokens;
+  const int64_t most = max_total_ - size();
+  return asked < 0 ? most : std::min(most, asked - output_count_);
 }
 
 void Answer::Finish(FinishReason reason, absl::Status status) {
@@ -81,6 +112,7 @@ bool Answer::HasNews() const {
 
 EngineEvent Answer::TakeEvent() {
   event_.prompt_token_count = request_->prompt_size();
+  event_.cached_token_count = request_->cached_tokens;
   event_.output_token_count = output_count_;
   if (!told_ && request_->request.sampling.prompt_logprobs) {
     event_.prompt_tokens = request_->prompt_tokens;
@@ -92,6 +124,15 @@ EngineEvent Answer::TakeEvent() {
   event_.index = out.index;
   event_.finish = out.finish;
   return out;
+}
+
+void ActiveRequest::SetScored(int64_t end) {
+  scored = end;
+  for (const auto& answer : answers) {
+    // The row before a token scores it.
+    answer->reusable =
+        end == prompt_size() ? std::numeric_limits<int64_t>::max() : end - 1;
+  }
 }
 
 bool ActiveRequest::finished() const {

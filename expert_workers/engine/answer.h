@@ -8,7 +8,8 @@
 
 #include "expert_workers/engine/engine.h"
 #include "expert_workers/engine/sampler.h"
-#include "expert_workers/engine/scheduler.h"
+#include "expert_workers/engine/sequence.h"
+#include "expert_workers/engine/speculation.h"
 #include "expert_workers/engine/stop_matcher.h"
 #include "expert_workers/tokenizer/incremental_decoder.h"
 
@@ -24,12 +25,20 @@ class Answer : public Sequence {
          const Tokenizer& tokenizer, int64_t max_total);
 
   ActiveRequest& request() { return *request_; }
+  // Tokens it may have more.
+  int64_t tokens_left() const;
+  Acceptance acceptance;  // of guesses at its tokens
+
   bool finished() const { return event_.finish != FinishReason::kNone; }
 
-  // Chooses the next token; Take makes it part of the answer. Apart, because
-  // answers may choose at the same time.
+  // Chooses the token behind those chosen already; TakeChosen makes them part
+  // of the answer. Apart, because answers may choose at the same time.
   void Choose(std::span<float> logits);
-  void TakeChosen();
+  // Whether the row behind `guess` guesses is one that this answer goes
+  // through: all of them were chosen, and none ends it.
+  bool WantsRow(int64_t guess) const;
+  // Returns how many tokens the answer has more.
+  int64_t TakeChosen();
 
   // Ends the answer.
   void Finish(FinishReason reason, absl::Status status = absl::OkStatus());
@@ -39,6 +48,8 @@ class Answer : public Sequence {
   EngineEvent TakeEvent();
 
  private:
+  bool EndsAnswer(int32_t token) const;
+  void Take(TokenEvent token);
   void FinishText();
 
   ActiveRequest* const request_;
@@ -47,7 +58,7 @@ class Answer : public Sequence {
   Sampler sampler_;
   IncrementalDecoder decoder_;
   StopMatcher stops_;
-  absl::StatusOr<TokenEvent> chosen_;
+  std::vector<absl::StatusOr<TokenEvent>> chosen_;
   EngineEvent event_;  // since the last TakeEvent
   int64_t output_count_ = 0;
   bool told_ = false;  // the first event is out
@@ -64,10 +75,15 @@ struct ActiveRequest {
   // For prompt_logprobs: [0, scored) are known.
   std::vector<TokenEvent> prompt_tokens;
   int64_t scored = 0;
+  // Prompt tokens that came from the prefix cache.
+  int64_t cached_tokens = 0;
 
   int64_t prompt_size() const {
     return static_cast<int64_t>(request.prompt.size());
   }
+  // The prompt is scored up to here; what comes before may be taken from the
+  // prefix cache if it is needed again.
+  void SetScored(int64_t end);
   bool finished() const;
 };
 

@@ -27,11 +27,12 @@ class Compute {
     explicit Turn(Compute* compute) : compute_(compute) { compute_->Enter(); }
     ~Turn() { compute_->Leave(); }
     // Lets others go first if any wait: a long step calls it between layers,
-    // so that a short one need not wait for its end.
-    void Yield() {
-      if (!compute_->Contended()) return;
+    // so that a short one need not wait for its end. Whether any did.
+    bool Yield() {
+      if (!compute_->Contended()) return false;
       compute_->Leave();
       compute_->Enter();
+      return true;
     }
     Turn(const Turn&) = delete;
     Turn& operator=(const Turn&) = delete;

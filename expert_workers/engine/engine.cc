@@ -15,24 +15,14 @@
 #include "expert_workers/engine/forward/language_model.h"
 #include "expert_workers/engine/kv_cache.h"
 #include "expert_workers/engine/ops_choice.h"
-#include "expert_workers/engine/sampler.h"
+#include "expert_workers/engine/prefix_cache.h"
 #include "expert_workers/engine/scheduler.h"
+#include "expert_workers/engine/speculation.h"
+#include "expert_workers/engine/step_pacer.h"
+#include "expert_workers/engine/step_runner.h"
 
 namespace conclave::engine {
 namespace {
-
-// Rows of logits computed together: bounds the scratch to 16 vocabularies,
-// however long a prompt is scored.
-constexpr int64_t kLogitRows = 16;
-
-SchedulerOptions MakeSchedulerOptions(const EngineOptions& options) {
-  return {.max_running = options.max_batch,
-          .prefill_tokens = options.prefill_chunk,
-          // An eighth: the running answers wait that much less, and the
-          // kernels are as fast with 32 rows as with 256.
-          .prefill_tokens_shared =
-              std::max<int64_t>(options.prefill_chunk / 8, 16)};
-}
 
 absl::Status CheckOptions(const EngineOptions& options) {
   if (options.max_batch < 1 || options.max_batch > 4096) {
@@ -43,6 +33,10 @@ absl::Status CheckOptions(const EngineOptions& options) {
     return InvalidArgument("prefill_chunk is {}; it must be 1..65536",
                            options.prefill_chunk);
   }
+  if (options.max_draft < 0 || options.max_draft > 64) {
+    return InvalidArgument("max_draft is {}; it must be 0..64",
+                           options.max_draft);
+  }
   if (options.max_waiting < 0 || options.max_context < 0) {
     return InvalidArgument(
         "max_waiting is {} and max_context {}; neither may "
@@ -52,15 +46,6 @@ absl::Status CheckOptions(const EngineOptions& options) {
   return absl::OkStatus();
 }
 
-// A row of logits and what it is for.
-struct LogitUse {
-  Answer* answer = nullptr;
-  // The prompt position whose token this row scores; -1: it chooses the
-  // answer's next token.
-  int64_t scores = -1;
-  absl::Status status;  // of scoring
-};
-
 class EngineImpl final : public Engine {
  public:
   EngineImpl(std::unique_ptr<weights::ModelLease> lease,
@@ -69,12 +54,18 @@ class EngineImpl final : public Engine {
              const KvShape& kv_shape)
       : lease_(std::move(lease)),
         tokenizer_(std::move(tokenizer)),
-        compute_(compute),
         options_(options),
         max_context_(MaxContext(*lease_, options)),
-        model_(std::move(model)),
         cache_(kv_shape, options.kv_budget_bytes),
-        scheduler_(MakeSchedulerOptions(options), &cache_) {
+        prefixes_(options.prefix_cache ? std::make_unique<PrefixCache>(&cache_)
+                                       : nullptr),
+        runner_(std::move(model), &cache_, compute),
+        pacer_({.max_tokens = options.prefill_chunk}),
+        speculator_(options.max_draft, options.paced),
+        scheduler_(
+            options.max_batch,
+            [this](int64_t generating) { return PromptTokens(generating); },
+            &cache_, prefixes_.get()) {
     stats_.kv_pages_total = cache_.total_pages();
     thread_ = std::thread([this] { Run(); });
   }
@@ -83,8 +74,8 @@ class EngineImpl final : public Engine {
     {
       std::lock_guard lock(mutex_);
       stop_ = true;
+      abandon_.store(true);
     }
-    interrupt_.store(true);
     news_.notify_one();
     thread_.join();
   }
@@ -121,8 +112,8 @@ class EngineImpl final : public Engine {
       std::lock_guard lock(mutex_);
       if (!live_.contains(ticket)) return;
       cancels_.push_back(ticket);
+      if (in_prompt_.contains(ticket)) abandon_.store(true);
     }
-    interrupt_.store(true);
     news_.notify_one();
   }
 
@@ -154,10 +145,10 @@ class EngineImpl final : public Engine {
     const auto prompt = static_cast<int64_t>(request.prompt.size());
     if (prompt == 0) return InvalidArgument("the prompt is empty");
     for (const int32_t token : request.prompt) {
-      if (token < 0 || token >= model_->vocab_size()) {
+      if (token < 0 || token >= runner_.vocab_size()) {
         return InvalidArgument(
             "prompt token {} is outside the vocabulary of {}", token,
-            model_->vocab_size());
+            runner_.vocab_size());
       }
     }
     const int64_t asked = request.sampling.max_tokens;
@@ -177,12 +168,18 @@ class EngineImpl final : public Engine {
     const int64_t pages = PagesForTokens(prompt + output);
     if (pages > cache_.total_pages()) {
       return ResourceExhausted(
-          "{} prompt tokens and {} to generate need {} KV pages of {} bytes; "
-          "the budget of {} bytes holds {}",
+          "kv_budget_exceeded: {} prompt tokens and {} to generate need {} KV "
+          "pages of {} bytes; the budget of {} bytes holds {}",
           prompt, output, pages, cache_.shape().PageBytes(),
           options_.kv_budget_bytes, cache_.total_pages());
     }
     return absl::OkStatus();
+  }
+
+  int64_t PromptTokens(int64_t generating) const {
+    const int64_t most = options_.prefill_chunk;
+    if (options_.paced) return pacer_.PromptTokens(generating);
+    return generating == 0 ? most : std::max<int64_t>(most / 8, 1);
   }
 
   void Run() {
@@ -196,9 +193,9 @@ class EngineImpl final : public Engine {
           return stop_ || !inbox_.empty() || !cancels_.empty() ||
                  !active_.empty();
         });
+        if (stop_) break;
         arrived.swap(inbox_);
         cancels.swap(cancels_);
-        interrupt_.store(stop_);
         // Counted as waiting from here, not from the next look at them.
         stats_.waiting += static_cast<int64_t>(arrived.size());
       }
@@ -207,31 +204,35 @@ class EngineImpl final : public Engine {
         const auto it = active_.find(ticket);
         if (it != active_.end()) End(*it->second, FinishReason::kCancelled);
       }
-      if (interrupt_.load() && Stopping()) break;
       EndExpired();
       Deliver();
       Step();
       Deliver();
     }
+    std::vector<std::unique_ptr<ActiveRequest>> arrived;
+    {
+      std::lock_guard lock(mutex_);
+      arrived.swap(inbox_);
+    }
+    for (auto& request : arrived) Start(std::move(request));
     for (auto& [ticket, request] : active_) {
       End(*request, FinishReason::kCancelled);
     }
     Deliver();
   }
 
-  bool Stopping() const {
-    std::lock_guard lock(mutex_);
-    return stop_;
-  }
-
   void UpdateStats() {
     stats_.running = scheduler_.num_running();
     stats_.waiting = scheduler_.num_waiting();
     stats_.kv_pages_used = cache_.used_pages();
+    if (prefixes_ != nullptr) stats_.prefix = prefixes_->stats();
     stats_.prompt_tokens = prompt_tokens_;
     stats_.generated_tokens = generated_tokens_;
+    stats_.draft_tokens = draft_tokens_;
+    stats_.accepted_tokens = accepted_tokens_;
     stats_.finished_requests = finished_requests_;
     stats_.cancelled_requests = cancelled_requests_;
+    stats_.preemptions = scheduler_.preemptions();
   }
 
   void Start(std::unique_ptr<ActiveRequest> request) {
@@ -254,142 +255,108 @@ class EngineImpl final : public Engine {
 
   void EndExpired() {
     const absl::Time now = Clock::Real().Now();
-    earliest_deadline_ = absl::InfiniteFuture();
     for (auto& [ticket, request] : active_) {
-      const absl::Time deadline = request->request.deadline;
-      if (deadline <= now) {
+      if (request->request.deadline <= now) {
         End(*request, FinishReason::kError,
             DeadlineExceeded("the request's deadline passed"));
-      } else {
-        earliest_deadline_ = std::min(earliest_deadline_, deadline);
       }
     }
   }
 
   // Computes one step, up to the chosen tokens.
   void Step() {
+    Guess();
     const std::vector<Work> plan = scheduler_.Plan();
     if (plan.empty()) return;
-    Batch batch;
-    std::vector<LogitUse> uses;
-    for (const Work& work : plan) AddToBatch(work, batch, uses);
-    {
-      Compute::Turn turn(compute_);
-      if (!Forward(batch, turn)) return;
-      scheduler_.Commit(plan);
-      UseLogits(uses);
-    }
-    for (const Work& work : plan) {
-      auto& answer = static_cast<Answer&>(*work.sequence);
-      const int64_t prompt = answer.request().prompt_size();
-      prompt_tokens_ += std::clamp<int64_t>(prompt - work.first, 0, work.count);
-    }
-    for (const LogitUse& use : uses) {
-      if (use.scores >= 0 && !use.status.ok()) {
-        End(use.answer->request(), FinishReason::kError, use.status);
-      }
+    const absl::Time deadline = BeginStep(plan);
+    const StepOutcome outcome = runner_.Run(plan, [&] {
+      // Never twice in a row, so that nobody can stop the others.
+      return !abandoned_ && (abandon_.load(std::memory_order_relaxed) ||
+                             (deadline != absl::InfiniteFuture() &&
+                              Clock::Real().Now() >= deadline));
+    });
+    abandoned_ = !outcome.done;
+    if (abandoned_) return;
+    scheduler_.Commit(plan);
+    Account(plan, outcome.took);
+    for (const auto& [request, status] : outcome.failed) {
+      End(*request, FinishReason::kError, status);
     }
     for (const Work& work : plan) {
       if (work.reaches_end()) {
-        TakeTokens(static_cast<Answer&>(*work.sequence));
+        TakeTokens(static_cast<Answer&>(*work.sequence), work.guesses);
       }
     }
   }
 
-  // False when the step was abandoned: somebody was cancelled or ran out of
-  // time. Never twice in a row, so that cancelling cannot stop the others.
-  bool Forward(const Batch& batch, Compute::Turn& turn) {
-    StepContext step;
-    step.compute = compute_;
-    const bool may_abandon = !abandoned_;
-    step.between_layers = [&] {
-      turn.Yield();
-      return may_abandon && (interrupt_.load(std::memory_order_relaxed) ||
-                             (earliest_deadline_ != absl::InfiniteFuture() &&
-                              Clock::Real().Now() >= earliest_deadline_));
-    };
-    abandoned_ = !model_->Forward(batch, cache_, step);
-    return !abandoned_;
-  }
-
-  void AddToBatch(const Work& work, Batch& batch, std::vector<LogitUse>& uses) {
-    auto& answer = static_cast<Answer&>(*work.sequence);
-    const ActiveRequest& request = answer.request();
-    const auto first_row = static_cast<int64_t>(batch.tokens.size());
-    const auto begin = answer.tokens.begin() + work.first;
-    batch.tokens.insert(batch.tokens.end(), begin, begin + work.count);
-    batch.sequences.push_back(
-        {first_row, work.count, work.first, &answer.pages});
-    const SamplingParams& params = request.request.sampling;
-    for (int64_t i = 0; i < work.count; ++i) {
-      const int64_t scores = work.first + i + 1;
-      if (params.prompt_logprobs && scores < request.prompt_size() &&
-          scores >= request.scored) {
-        batch.logit_rows.push_back(first_row + i);
-        uses.push_back({&answer, scores, {}});
-      }
-    }
-    if (work.reaches_end() && params.max_tokens != 0) {
-      batch.logit_rows.push_back(first_row + work.count - 1);
-      uses.push_back({&answer, -1, {}});
-    }
-  }
-
-  void UseLogits(std::vector<LogitUse>& uses) {
-    const auto count = static_cast<int64_t>(uses.size());
-    const auto vocab = static_cast<size_t>(model_->vocab_size());
-    for (LogitUse& use : uses) {
-      if (use.scores < 0) continue;
-      // Made here, so that rows may be scored at the same time.
-      use.answer->request().prompt_tokens.resize(
-          static_cast<size_t>(use.scores) + 1);
-    }
-    for (int64_t begin = 0; begin < count; begin += kLogitRows) {
-      const int64_t end = std::min(begin + kLogitRows, count);
-      if (logits_.size() < static_cast<size_t>(end - begin) * vocab) {
-        logits_.resize(static_cast<size_t>(end - begin) * vocab);
-      }
-      model_->Logits(begin, end, compute_, logits_.data());
-      compute_->ParallelFor(end - begin, 1, [&](int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; ++i) {
-          UseRow(uses[static_cast<size_t>(begin + i)],
-                 {logits_.data() + static_cast<size_t>(i) * vocab, vocab});
+  // Drafts for what is about to generate.
+  void Guess() {
+    if (options_.max_draft == 0) return;
+    std::vector<Answer*> generating;
+    for (auto& [ticket, request] : active_) {
+      for (auto& answer : request->answers) {
+        answer->draft.clear();
+        // A prompt may have one token left, too: its end is where the answers
+        // part, and no place to guess.
+        if (request->forked && answer->running && answer->uncomputed() == 1) {
+          generating.push_back(answer.get());
         }
-      });
-    }
-    for (const LogitUse& use : uses) {
-      if (use.scores >= 0) {
-        use.answer->request().scored = use.scores + 1;
       }
+    }
+    for (Answer* answer : generating) {
+      // One token is chosen behind the last guess.
+      answer->draft = speculator_.Draft(answer->tokens, answer->acceptance,
+                                        static_cast<int64_t>(generating.size()),
+                                        answer->tokens_left() - 1);
     }
   }
 
-  static void UseRow(LogitUse& use, std::span<float> logits) {
-    ActiveRequest& request = use.answer->request();
-    if (use.scores >= 0) {
-      const auto at = static_cast<size_t>(use.scores);
-      absl::StatusOr<TokenEvent> scored =
-          ScoreToken(logits, request.request.prompt[at],
-                     request.request.sampling.logprobs);
-      if (scored.ok()) {
-        request.prompt_tokens[at] = *std::move(scored);
+  // From here on, cancelling a request that computes its prompt abandons the
+  // step; a step that only generates is short. Returns the earliest deadline
+  // among those prompts.
+  absl::Time BeginStep(const std::vector<Work>& plan) {
+    absl::Time deadline = absl::InfiniteFuture();
+    std::lock_guard lock(mutex_);
+    in_prompt_.clear();
+    for (const Work& work : plan) {
+      if (work.count == 1) continue;
+      const ActiveRequest& request =
+          static_cast<Answer*>(work.sequence)->request();
+      in_prompt_.insert(request.ticket);
+      deadline = std::min(deadline, request.request.deadline);
+    }
+    abandon_.store(stop_ || std::any_of(cancels_.begin(), cancels_.end(),
+                                        [this](uint64_t ticket) {
+                                          return in_prompt_.contains(ticket);
+                                        }));
+    return deadline;
+  }
+
+  void Account(const std::vector<Work>& plan, absl::Duration took) {
+    int64_t generating = 0;
+    int64_t prompts = 0;
+    int64_t guesses = 0;
+    for (const Work& work : plan) {
+      guesses += work.guesses;
+      auto& answer = static_cast<Answer&>(*work.sequence);
+      ActiveRequest& request = answer.request();
+      const int64_t prompt = request.prompt_size();
+      prompt_tokens_ += std::clamp<int64_t>(prompt - work.first, 0, work.count);
+      if (!request.forked && answer.preemptions == 0) {
+        request.cached_tokens = std::min(answer.reused, prompt);
+      }
+      if (work.count == 1 && work.first + 1 == answer.size()) {
+        ++generating;
       } else {
-        use.status = scored.status();
-      }
-      return;
-    }
-    if (!request.forked) {
-      // The prompt's end: every answer begins from these logits.
-      for (size_t i = 1; i < request.answers.size(); ++i) {
-        std::vector<float> copy(logits.begin(), logits.end());
-        request.answers[i]->Choose(copy);
+        prompts += work.count;
       }
     }
-    use.answer->Choose(logits);
+    if (guesses == 0) pacer_.Observe(generating, prompts, took);
+    if (prompts == 0) speculator_.Observe(generating + guesses, took);
   }
 
   // The answer's sequence is computed to its end: takes what was chosen.
-  void TakeTokens(Answer& answer) {
+  void TakeTokens(Answer& answer, int64_t guesses) {
     ActiveRequest& request = answer.request();
     if (request.finished()) return;  // scoring failed
     if (request.request.sampling.prompt_logprobs && request.scored == 0) {
@@ -405,10 +372,10 @@ class EngineImpl final : public Engine {
     }
     const bool first = !request.forked;
     request.forked = true;
-    Take(answer);
+    Take(answer, guesses);
     if (first) {
       for (size_t i = 1; i < request.answers.size(); ++i) {
-        Take(*request.answers[i]);
+        Take(*request.answers[i], 0);
         if (!request.answers[i]->finished()) {
           // Shares answer 0's pages, if that still runs.
           if (answer.finished()) {
@@ -422,9 +389,18 @@ class EngineImpl final : public Engine {
     }
   }
 
-  void Take(Answer& answer) {
-    answer.TakeChosen();
-    ++generated_tokens_;
+  void Take(Answer& answer, int64_t guesses) {
+    const int64_t taken = answer.TakeChosen();
+    generated_tokens_ += taken;
+    if (guesses > 0) {
+      const int64_t accepted = std::max<int64_t>(taken - 1, 0);
+      answer.acceptance.Observe(guesses, accepted);
+      draft_tokens_ += guesses;
+      accepted_tokens_ += accepted;
+      scheduler_.Accept(&answer, accepted);
+    } else {
+      answer.acceptance.Rest();
+    }
     if (answer.finished()) scheduler_.Remove(&answer);
   }
 
@@ -449,20 +425,22 @@ class EngineImpl final : public Engine {
 
   const std::unique_ptr<weights::ModelLease> lease_;
   const std::shared_ptr<const Tokenizer> tokenizer_;
-  Compute* const compute_;
   const EngineOptions options_;
   const int64_t max_context_;
 
   // The engine thread's own.
-  const std::unique_ptr<LanguageModel> model_;
   KvCache cache_;
+  const std::unique_ptr<PrefixCache> prefixes_;
+  StepRunner runner_;
+  StepPacer pacer_;
+  Speculator speculator_;
   Scheduler scheduler_;
   std::map<uint64_t, std::unique_ptr<ActiveRequest>> active_;
-  std::vector<float> logits_;
-  absl::Time earliest_deadline_ = absl::InfiniteFuture();
-  bool abandoned_ = false;
+  bool abandoned_ = false;  // the last step was
   int64_t prompt_tokens_ = 0;
   int64_t generated_tokens_ = 0;
+  int64_t draft_tokens_ = 0;
+  int64_t accepted_tokens_ = 0;
   int64_t finished_requests_ = 0;
   int64_t cancelled_requests_ = 0;
 
@@ -474,8 +452,8 @@ class EngineImpl final : public Engine {
   uint64_t next_ticket_ = 1;
   bool stop_ = false;
   EngineStats stats_;
-  // There is something to look at before the step ends.
-  std::atomic<bool> interrupt_{false};
+  std::set<uint64_t> in_prompt_;      // tickets whose prompt is in this step
+  std::atomic<bool> abandon_{false};  // this step; set under the mutex
 
   std::thread thread_;
 };

@@ -21,6 +21,7 @@
 
 #include "base/status.h"
 #include "expert_workers/engine/compute.h"
+#include "expert_workers/engine/prefix_cache_stats.h"
 #include "expert_workers/engine/sampling_params.h"
 #include "expert_workers/engine/token_event.h"
 #include "expert_workers/tokenizer/tokenizer.h"
@@ -30,6 +31,8 @@ namespace conclave::engine {
 
 struct EngineRequest {
   std::string request_id;
+  // Whose it is: shares of the engine are by tenant, and so is what the prefix
+  // cache remembers.
   std::string tenant;
   std::vector<int32_t> prompt;  // not empty; ids below vocab_size
   SamplingParams sampling;
@@ -46,7 +49,7 @@ enum class FinishReason : uint8_t {
 
 // What happened to one of a request's n answers.
 struct EngineEvent {
-  int32_t index = 0;   // which answer, [0, n)
+  int32_t index = 0;  // which answer, [0, n)
   // New text, whole UTF-8 characters, never part of a stop string.
   std::string text;
   // Generated since the last event; without the end-of-turn token, which is
@@ -54,9 +57,9 @@ struct EngineEvent {
   std::vector<TokenEvent> tokens;
   std::vector<TokenEvent> prompt_tokens;  // first event, if asked for
   FinishReason finish = FinishReason::kNone;
-  absl::Status status;      // not OK only with kError
+  absl::Status status;  // not OK only with kError
   int64_t prompt_token_count = 0;
-  int64_t cached_token_count = 0;
+  int64_t cached_token_count = 0;  // prompt tokens that were not computed
   int64_t output_token_count = 0;  // of this answer so far
 };
 
@@ -65,12 +68,19 @@ using EventSink = std::function<void(const EngineEvent&)>;
 
 struct EngineOptions {
   int64_t kv_budget_bytes = int64_t{512} << 20;
-  int32_t max_batch = 16;          // sequences running together
-  int64_t max_context = 0;         // 0: the model's own
-  // Prompt tokens per step; an eighth of it while other sequences generate.
-  int32_t prefill_chunk = 256;
-  int32_t max_waiting = 256;       // further requests get RESOURCE_EXHAUSTED
-  bool reference_path = false;     // the fp32 oracle, slow
+  int32_t max_batch = 16;       // sequences running together
+  int64_t max_context = 0;      // 0: the model's own
+  int32_t prefill_chunk = 256;  // most prompt tokens in a step
+  // Fewer of them where measured time says so (step_pacer.h), and fewer guesses
+  // (speculation.h). Without, always as many as may be; of prompt tokens, an
+  // eighth while other sequences generate.
+  bool paced = true;
+  bool prefix_cache = true;
+  // Most tokens of an answer that a step guesses ahead and checks
+  // (speculation.h). Bits do not depend on it. 0: never.
+  int32_t max_draft = 8;
+  int32_t max_waiting = 256;    // further requests get RESOURCE_EXHAUSTED
+  bool reference_path = false;  // the fp32 oracle, slow
   // The fast path's instruction set: "" (the best there is), "scalar", "avx2",
   // "avx512". Bits do not depend on it.
   std::string isa = {};
@@ -79,12 +89,16 @@ struct EngineOptions {
 struct EngineStats {
   int64_t running = 0;
   int64_t waiting = 0;
-  int64_t kv_pages_used = 0;
+  int64_t kv_pages_used = 0;  // by running sequences
   int64_t kv_pages_total = 0;
-  int64_t prompt_tokens = 0;      // counters since start
+  PrefixCacheStats prefix;
+  int64_t prompt_tokens = 0;  // computed; counters since start
   int64_t generated_tokens = 0;
+  int64_t draft_tokens = 0;     // guessed ahead
+  int64_t accepted_tokens = 0;  // of these, right
   int64_t finished_requests = 0;
   int64_t cancelled_requests = 0;
+  int64_t preemptions = 0;
 };
 
 class Engine {
@@ -104,12 +118,14 @@ class Engine {
   //   INVALID_ARGUMENT    a parameter; or prompt (+ max_tokens) longer than
   //                       the context: "context_length_exceeded: ..." with
   //                       both numbers
-  //   RESOURCE_EXHAUSTED  the queue is full, or the KV budget cannot hold the
-  //                       request even alone; with the arithmetic
+  //   RESOURCE_EXHAUSTED  the queue is full; or "kv_budget_exceeded: ...":
+  //                       the KV budget cannot hold the request even alone,
+  //                       with the arithmetic
   virtual absl::StatusOr<uint64_t> Submit(EngineRequest request,
                                           EventSink sink) = 0;
-  // The request's answers finish with kCancelled at the next step. Unknown
-  // tickets are ignored: the request may just have ended.
+  // The request's answers finish with kCancelled at the next step; one that
+  // computes its prompt is given up within the step. Unknown tickets are
+  // ignored: the request may just have ended.
   virtual void Cancel(uint64_t ticket) = 0;
 
   virtual EngineStats Stats() const = 0;

@@ -10,7 +10,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -20,6 +19,7 @@
 #include <thread>
 #include <vector>
 
+#include "expert_workers/engine/bench_prompts.h"
 #include "expert_workers/engine/engine.h"
 #include "expert_workers/engine/limits.h"
 #include "expert_workers/engine/real_model.h"
@@ -39,17 +39,6 @@ struct Options {
   int runs = 3;
 };
 
-double Seconds() {
-  return std::chrono::duration<double>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 // When a request was submitted, and when each of its tokens came.
 struct Times {
   double submitted = 0;
@@ -64,13 +53,7 @@ std::vector<Times> RunTogether(Engine& engine, int count, int64_t prompt,
   for (int i = 0; i < count; ++i) {
     EngineRequest request;
     request.request_id = fmt::format("bench {}", i);
-    // Ordinary ids, the same in every run.
-    uint32_t state = 12345u + static_cast<uint32_t>(i);
-    for (int64_t t = 0; t < prompt; ++t) {
-      state = state * 1664525u + 1013904223u;
-      request.prompt.push_back(static_cast<int32_t>(
-          (state >> 8) % static_cast<uint32_t>(std::min(vocab, 30000))));
-    }
+    request.prompt = BenchPrompt(static_cast<uint32_t>(i), prompt, vocab);
     request.sampling.temperature = 0;
     request.sampling.ignore_eos = true;
     request.sampling.max_tokens = generate;
@@ -103,6 +86,7 @@ void Bench(const std::string& file, int threads, const Options& options) {
   auto engine = Engine::Create(std::move(lease), tokenizer, compute.get(),
                                {.max_context = 4096,
                                 .prefill_chunk = options.chunk,
+                                .prefix_cache = false,  // the same prompts
                                 .isa = options.isa});
   CHECK(engine.ok(), "{}", Message(engine.status()));
   RunTogether(**engine, 1, 64, 4, vocab);  // warm

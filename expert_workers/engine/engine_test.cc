@@ -4,53 +4,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "expert_workers/engine/run_requests.h"
-#include "expert_workers/engine/tiny_model.h"
+#include "expert_workers/engine/engine_fixture.h"
 
 namespace conclave::engine {
 namespace {
 
 using testing::HasSubstr;
-
-class EngineTest : public testing::Test {
- protected:
-  std::unique_ptr<Engine> Make(EngineOptions options = {},
-                               TinyModelOptions model = {}) {
-    absl::StatusOr<std::unique_ptr<Engine>> engine = Engine::Create(
-        MakeTinyModel(model), tokenizer_, compute_.get(), options);
-    EXPECT_TRUE(engine.ok()) << engine.status();
-    return *std::move(engine);
-  }
-
-  EngineRequest Request(const std::string& prompt, int64_t max_tokens) {
-    EngineRequest request;
-    request.request_id = "r-" + prompt;
-    request.prompt = tokenizer_->Encode(prompt, SpecialTokens::kAsText);
-    request.sampling.temperature = 0;
-    request.sampling.max_tokens = max_tokens;
-    request.sampling.ignore_eos = true;
-    return request;
-  }
-
-  std::vector<Outcome> Run(Engine& engine, const EngineRequest& request) {
-    Collector collector(request.sampling.n);
-    const auto ticket = engine.Submit(request, collector.Sink());
-    EXPECT_TRUE(ticket.ok()) << ticket.status();
-    if (!ticket.ok()) return {};
-    std::vector<Outcome> out = collector.Wait();
-    EXPECT_FALSE(collector.broken());
-    return out;
-  }
-
-  const std::shared_ptr<const Tokenizer> tokenizer_ = MakeTinyTokenizer();
-  const std::unique_ptr<Compute> compute_ = Compute::Create(2);
-};
 
 TEST_F(EngineTest, GeneratesToTheLength) {
   const auto engine = Make();
@@ -252,11 +215,7 @@ TEST_F(EngineTest, AnswersDifferAndTheFirstIsTheOnlyOnes) {
   for (const Outcome& o : greedy) {
     EXPECT_EQ(Transcript({o}), Transcript({greedy[0]}));
   }
-  // The last event leaves before the step that frees its pages has ended.
-  for (int i = 0; i < 5000 && engine->Stats().kv_pages_used > 0; ++i) {
-    absl::SleepFor(absl::Milliseconds(1));
-  }
-  EXPECT_EQ(engine->Stats().kv_pages_used, 0);
+  ExpectNoPagesUsed(*engine);
 }
 
 TEST_F(EngineTest, AMissingSeedComesFromTheRequestId) {
@@ -282,11 +241,8 @@ TEST_F(EngineTest, CancelFreesThePages) {
   engine->Cancel(12345);
   const Outcome next = Run(*engine, Request("x", 3))[0];
   EXPECT_EQ(next.finish, FinishReason::kLength);
-  for (int i = 0; i < 1000 && engine->Stats().kv_pages_used > 0; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
+  ExpectNoPagesUsed(*engine);
   const EngineStats stats = engine->Stats();
-  EXPECT_EQ(stats.kv_pages_used, 0);
   EXPECT_EQ(stats.running, 0);
   EXPECT_EQ(stats.cancelled_requests, 1);
   EXPECT_EQ(stats.finished_requests, 2);

@@ -276,31 +276,6 @@ TEST(GoldenTest, LongTextsAreReadWhole) {
   EXPECT_EQ((*encoder)->Embed(text)->values, one.values);
 }
 
-// A client that goes away frees its slot at once, also in the middle of a long
-// prompt: the step is dropped between two layers.
-TEST(GoldenTest, ALongPromptIsCancelledWithinAStep) {
-  LEASE_OR_SKIP(lease, kSmolLm);
-  const auto tokenizer = RealModels::MakeTokenizer(*lease);
-  const auto compute = Compute::Create(2);
-  auto engine = Engine::Create(std::move(lease), tokenizer, compute.get(), {});
-  ASSERT_TRUE(engine.ok()) << engine.status();
-  EngineRequest request;
-  request.request_id = "long";
-  request.prompt.assign(6000, 5);
-  Collector collector(1);
-  const auto ticket = (*engine)->Submit(request, collector.Sink());
-  ASSERT_TRUE(ticket.ok());
-  absl::SleepFor(absl::Milliseconds(300));
-  const absl::Time begin = absl::Now();
-  (*engine)->Cancel(*ticket);
-  EXPECT_EQ(collector.Wait()[0].finish, FinishReason::kCancelled);
-  const absl::Duration taken = absl::Now() - begin;
-  // The whole prompt takes some 20 s, a step 1 s, a layer 30 ms; the bound
-  // leaves room for a machine that is busy with other work.
-  EXPECT_LT(taken, absl::Seconds(2));
-  std::printf("cancelled in %.1f ms\n", absl::ToDoubleMilliseconds(taken));
-}
-
 // The tiny model's property test, on a real one: in company, in chunks and
 // short of pages, the same bits as alone.
 TEST(GoldenTest, SmolLmSaysTheSameInCompany) {

@@ -1,10 +1,13 @@
 // Neighbours never matter: a request's tokens, texts and log-probabilities are
-// the same bits alone and in any company, order, chunking, cache size, number
-// of threads and instruction set.
+// the same bits alone and in any company, order, chunking, cache size, with
+// anything remembered or forgotten, preempted or not, for any number of
+// threads and any instruction set.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdio>
 #include <cstdlib>
-#include <map>
+#include <iterator>
 #include <memory>
 #include <random>
 #include <string>
@@ -19,47 +22,81 @@
 namespace conclave::engine {
 namespace {
 
-using Random = std::mt19937;
+constexpr uint32_t kRequests = 48;
 
-uint32_t Draw(Random& random) { return static_cast<uint32_t>(random()); }
+// CONCLAVE_TRIALS=10000 for a long run, CONCLAVE_FIRST_TRIAL to begin at
+// another than 0.
+int FromEnvironment(const char* name, int otherwise) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? otherwise : std::atoi(value);
+}
 
-// CONCLAVE_TRIALS=10000 for a long run.
-int Trials() {
-  const char* trials = std::getenv("CONCLAVE_TRIALS");
-  return trials == nullptr ? 120 : std::atoi(trials);
+class Draw {
+ public:
+  explicit Draw(uint32_t seed) : random_(seed) {}
+  uint32_t Below(uint32_t n) { return static_cast<uint32_t>(random_() % n); }
+  bool OneIn(uint32_t n) { return Below(n) == 0; }
+  int32_t Between(int32_t low, int32_t high) {
+    return low +
+           static_cast<int32_t>(Below(static_cast<uint32_t>(high - low + 1)));
+  }
+
+ private:
+  std::mt19937 random_;
+};
+
+// Three texts that many prompts begin with, to a point anywhere in a page.
+std::vector<int32_t> Beginning(Draw& draw) {
+  const uint32_t text = draw.Below(3);
+  std::vector<int32_t> tokens;
+  for (int32_t i = draw.Between(1, 110); i > 0; --i) {
+    tokens.push_back(static_cast<int32_t>((tokens.size() * 37 + 11 * text) %
+                                          kTinyVocabSize));
+  }
+  return tokens;
 }
 
 EngineRequest RandomRequest(uint32_t seed) {
-  Random random(seed);
-  const auto below = [&](uint32_t n) { return Draw(random) % n; };
+  Draw draw(seed);
   EngineRequest request;
   request.request_id = "request " + std::to_string(seed);
-  const uint32_t length = below(4) == 0 ? 1 + below(150) : 1 + below(40);
-  for (uint32_t i = 0; i < length; ++i) {
-    request.prompt.push_back(static_cast<int32_t>(below(kTinyVocabSize)));
+  if (!draw.OneIn(3)) request.prompt = Beginning(draw);
+  for (int32_t i = draw.Between(1, 40); i > 0; --i) {
+    request.prompt.push_back(static_cast<int32_t>(draw.Below(kTinyVocabSize)));
   }
   SamplingParams& s = request.sampling;
-  s.max_tokens = below(8) == 0 ? 0 : below(40);
-  s.temperature = below(3) == 0 ? 0.0f : 0.25f * static_cast<float>(below(8));
-  if (below(3) == 0) s.top_k = static_cast<int32_t>(below(50));
-  if (below(3) == 0) s.top_p = 0.9f;
-  if (below(4) == 0) s.min_p = 0.05f;
-  if (below(4) == 0) s.repetition_penalty = 1.2f;
-  if (below(4) == 0) s.presence_penalty = 0.5f;
-  if (below(4) == 0) s.frequency_penalty = 0.3f;
-  if (below(4) == 0) s.logit_bias[static_cast<int32_t>(below(256))] = 2.0f;
-  if (below(2) == 0) s.logprobs = static_cast<int32_t>(below(4));
-  if (below(4) == 0) s.prompt_logprobs = true;
-  if (below(3) == 0) s.seed = below(1000);
-  if (below(4) == 0) s.stop = {"e", "the"};
-  s.ignore_eos = below(2) == 0;
-  if (below(4) == 0) s.n = static_cast<int32_t>(1 + below(4));
+  s.max_tokens = draw.OneIn(8) ? 0 : draw.Between(1, 40);
+  s.temperature =
+      draw.OneIn(3) ? 0.0f : 0.25f * static_cast<float>(draw.Below(8));
+  if (draw.OneIn(3)) s.top_k = draw.Between(0, 49);
+  if (draw.OneIn(3)) s.top_p = 0.9f;
+  if (draw.OneIn(4)) s.min_p = 0.05f;
+  if (draw.OneIn(4)) s.repetition_penalty = 1.2f;
+  if (draw.OneIn(4)) s.presence_penalty = 0.5f;
+  if (draw.OneIn(4)) s.frequency_penalty = 0.3f;
+  if (draw.OneIn(4)) s.logit_bias[draw.Between(0, 255)] = 2.0f;
+  if (draw.OneIn(2)) s.logprobs = draw.Between(0, 3);
+  if (draw.OneIn(6)) s.prompt_logprobs = true;
+  if (draw.OneIn(3)) s.seed = draw.Below(1000);
+  if (draw.OneIn(4)) s.stop = {"e", "the"};
+  s.ignore_eos = draw.OneIn(2);
+  if (draw.OneIn(6)) s.n = draw.Between(1, 4);
   return request;
 }
 
-std::string IsaFor(uint32_t choice) {
-  const std::vector<kernels::Isa> isas = kernels::SupportedIsas();
-  return std::string(kernels::IsaName(isas[choice % isas.size()]));
+// The next turn of a conversation: what was asked, what was said, and more.
+EngineRequest NextTurn(const EngineRequest& before,
+                       const std::vector<Outcome>& said, uint32_t seed) {
+  EngineRequest request = RandomRequest(seed);
+  std::vector<int32_t> prompt = before.prompt;
+  for (const TokenEvent& t : said[0].tokens) prompt.push_back(t.token);
+  // 6 pages hold the longest prompt of this kind, and 40 tokens more.
+  if (prompt.size() > 110) prompt.resize(110);
+  const size_t more = std::min<size_t>(request.prompt.size(), 20);
+  prompt.insert(prompt.end(), request.prompt.begin(),
+                request.prompt.begin() + static_cast<std::ptrdiff_t>(more));
+  request.prompt = std::move(prompt);
+  return request;
 }
 
 struct Case {
@@ -92,86 +129,170 @@ int64_t PageBytes(const Case& c) {
   return shape.PageBytes();
 }
 
-// Runs `requests` together in an engine drawn from `random`.
-std::vector<std::string> RunTogether(const std::vector<EngineRequest>& requests,
-                                     const Case& c, Random& random,
-                                     int64_t* preemption_room) {
-  const auto compute = Compute::Create(1 + static_cast<int>(random() % 2));
-  EngineOptions options;
-  options.reference_path = c.reference_path;
-  // The largest request needs 6 pages.
-  const int64_t pages = 6 + static_cast<int64_t>(random() % 30);
-  *preemption_room = pages;
-  options.kv_budget_bytes = pages * PageBytes(c);
-  options.max_batch = 1 + static_cast<int32_t>(random() % 10);
-  options.prefill_chunk = 1 + static_cast<int32_t>(random() % 200);
-  options.isa = IsaFor(Draw(random));
-  auto engine = Engine::Create(MakeTinyModel(c.model), MakeTinyTokenizer(),
-                               compute.get(), options);
-  EXPECT_TRUE(engine.ok()) << engine.status();
-  std::vector<std::unique_ptr<Collector>> collectors;
-  std::vector<uint64_t> noise;
-  Collector cancelled(1);
-  for (const EngineRequest& request : requests) {
-    if (random() % 4 == 0 && noise.empty()) {
-      // One that is cancelled on the way.
-      EngineRequest passing = RandomRequest(Draw(random));
-      passing.sampling.n = 1;
-      passing.sampling.max_tokens = 30;
-      noise.push_back(*(*engine)->Submit(passing, cancelled.Sink()));
-    }
-    collectors.push_back(std::make_unique<Collector>(request.sampling.n));
-    const auto ticket = (*engine)->Submit(request, collectors.back()->Sink());
-    EXPECT_TRUE(ticket.ok()) << ticket.status();
-    if (random() % 3 == 0) collectors.back()->WaitForTokens(random() % 5);
-  }
-  for (const uint64_t ticket : noise) (*engine)->Cancel(ticket);
+// Requests and what they say alone: one thread, scalar, whole prompts at once,
+// nothing remembered.
+struct Known {
+  std::vector<EngineRequest> requests;
   std::vector<std::string> transcripts;
-  for (auto& collector : collectors) {
-    transcripts.push_back(Transcript(collector->Wait()));
-    EXPECT_FALSE(collector->broken());
+
+  explicit Known(const Case& c) {
+    const auto compute = Compute::Create(1);
+    auto engine = Engine::Create(MakeTinyModel(c.model), MakeTinyTokenizer(),
+                                 compute.get(),
+                                 {.paced = false,
+                                  .prefix_cache = false,
+                                  .max_draft = 0,
+                                  .reference_path = c.reference_path,
+                                  .isa = "scalar"});
+    EXPECT_TRUE(engine.ok());
+    std::vector<std::vector<Outcome>> outcomes;
+    for (uint32_t seed = 0; seed < kRequests; ++seed) {
+      requests.push_back(seed % 3 == 2
+                             ? NextTurn(requests.back(), outcomes.back(), seed)
+                             : RandomRequest(seed));
+      Collector collector(requests.back().sampling.n);
+      EXPECT_TRUE((*engine)->Submit(requests.back(), collector.Sink()).ok());
+      outcomes.push_back(collector.Wait());
+      transcripts.push_back(Transcript(outcomes.back()));
+    }
   }
-  if (!noise.empty()) cancelled.Wait();
-  return transcripts;
-}
+};
+
+// What the trials met; a property that nothing tested is not tested.
+struct Met {
+  int64_t requests = 0;
+  int64_t hits = 0;
+  int64_t tokens_saved = 0;
+  int64_t evictions = 0;
+  int64_t preemptions = 0;
+  int64_t guessed_right = 0;
+};
+
+class Trial {
+ public:
+  Trial(const Known& known, const Case& c, uint32_t seed)
+      : known_(known), page_bytes_(PageBytes(c)), draw_(seed) {
+    compute_ = Compute::Create(draw_.Between(1, 3));
+    options_.reference_path = c.reference_path;
+    // The largest request needs 6 pages.
+    options_.kv_budget_bytes = draw_.Between(6, 26) * page_bytes_;
+    options_.max_batch = draw_.Between(1, 10);
+    options_.prefill_chunk = draw_.Between(1, 200);
+    options_.paced = draw_.OneIn(3);
+    options_.max_draft = draw_.Between(0, 12);
+    options_.prefix_cache = !draw_.OneIn(8);
+    const std::vector<kernels::Isa> isas = kernels::SupportedIsas();
+    // The first is scalar, and slow: now and then.
+    const auto others = static_cast<uint32_t>(isas.size() - 1);
+    const bool scalar = draw_.OneIn(12) || others == 0;
+    options_.isa = kernels::IsaName(isas[scalar ? 0 : 1 + draw_.Below(others)]);
+    auto engine = Engine::Create(MakeTinyModel(c.model), MakeTinyTokenizer(),
+                                 compute_.get(), options_);
+    EXPECT_TRUE(engine.ok()) << engine.status();
+    engine_ = *std::move(engine);
+  }
+
+  // Requests in any order, some more than once, some beside one that is
+  // cancelled on the way, by several tenants.
+  void Run() {
+    const int32_t count = draw_.Between(1, 14);
+    for (int32_t i = 0; i < count; ++i) {
+      if (draw_.OneIn(6)) SubmitPassing();
+      const uint32_t which = draw_.Below(kRequests);
+      EngineRequest request = known_.requests[which];
+      request.tenant = "tenant " + std::to_string(draw_.Below(3));
+      which_.push_back(which);
+      collectors_.push_back(std::make_unique<Collector>(request.sampling.n));
+      const auto ticket = engine_->Submit(request, collectors_.back()->Sink());
+      ASSERT_TRUE(ticket.ok()) << ticket.status();
+      if (draw_.OneIn(3)) collectors_.back()->WaitForTokens(draw_.Below(5));
+      if (draw_.OneIn(6)) collectors_.back()->Wait();
+    }
+    for (const uint64_t ticket : passing_tickets_) engine_->Cancel(ticket);
+    for (size_t i = 0; i < collectors_.size(); ++i) {
+      const std::string said = Transcript(collectors_[i]->Wait());
+      ASSERT_FALSE(collectors_[i]->broken());
+      ASSERT_EQ(said, known_.transcripts[which_[i]])
+          << "request " << which_[i] << " " << Describe();
+    }
+    for (auto& collector : passing_) collector->Wait();
+  }
+
+  void Count(Met& met) const {
+    const EngineStats stats = engine_->Stats();
+    met.requests += static_cast<int64_t>(collectors_.size());
+    met.hits += stats.prefix.hits;
+    met.tokens_saved += stats.prefix.tokens_saved;
+    met.evictions += stats.prefix.evicted_pages;
+    met.preemptions += stats.preemptions;
+    met.guessed_right += stats.accepted_tokens;
+  }
+
+ private:
+  void SubmitPassing() {
+    EngineRequest request = known_.requests[draw_.Below(kRequests)];
+    request.sampling.max_tokens = 30;
+    request.sampling.n = 1;
+    request.tenant = "tenant " + std::to_string(draw_.Below(3));
+    passing_.push_back(std::make_unique<Collector>(1));
+    const auto ticket = engine_->Submit(request, passing_.back()->Sink());
+    ASSERT_TRUE(ticket.ok()) << ticket.status();
+    if (draw_.OneIn(2)) {
+      engine_->Cancel(*ticket);
+    } else {
+      passing_tickets_.push_back(*ticket);
+    }
+  }
+
+  std::string Describe() const {
+    return fmt::format(
+        "pages {} batch {} chunk {} paced {} prefixes {} isa {} "
+        "threads {}",
+        options_.kv_budget_bytes / page_bytes_, options_.max_batch,
+        options_.prefill_chunk, options_.paced, options_.prefix_cache,
+        options_.isa, compute_->threads());
+  }
+
+  const Known& known_;
+  const int64_t page_bytes_;
+  Draw draw_;
+  EngineOptions options_;
+  std::vector<uint32_t> which_;
+  std::vector<std::unique_ptr<Collector>> collectors_, passing_;
+  std::vector<uint64_t> passing_tickets_;
+  std::unique_ptr<Compute> compute_;
+  std::unique_ptr<Engine> engine_;  // goes first
+};
 
 TEST(InvarianceTest, SameBitsInAnyCompany) {
-  constexpr uint32_t kRequests = 40;
+  const int trials = FromEnvironment("CONCLAVE_TRIALS", 300);
+  const int first = FromEnvironment("CONCLAVE_FIRST_TRIAL", 0);
+  Met met;
+  const int each = trials / static_cast<int>(std::size(kCases));
   for (const Case& c : kCases) {
-    // Alone: one thread, scalar, whole prompts at once.
-    std::map<uint32_t, std::string> alone;
-    {
-      const auto compute = Compute::Create(1);
-      auto engine = Engine::Create(
-          MakeTinyModel(c.model), MakeTinyTokenizer(), compute.get(),
-          {.reference_path = c.reference_path, .isa = "scalar"});
-      ASSERT_TRUE(engine.ok());
-      for (uint32_t seed = 0; seed < kRequests; ++seed) {
-        const EngineRequest request = RandomRequest(seed);
-        Collector collector(request.sampling.n);
-        ASSERT_TRUE((*engine)->Submit(request, collector.Sink()).ok());
-        alone[seed] = Transcript(collector.Wait());
-      }
+    const Known known(c);
+    for (int i = first; i < first + each; ++i) {
+      SCOPED_TRACE(fmt::format("{} trial {}", c.name, i));
+      Trial trial(known, c, static_cast<uint32_t>(i));
+      trial.Run();
+      if (HasFatalFailure()) return;
+      trial.Count(met);
     }
-    const int trials = Trials() / 3;
-    for (int trial = 0; trial < trials; ++trial) {
-      Random random(static_cast<uint32_t>(trial));
-      std::vector<uint32_t> seeds;
-      std::vector<EngineRequest> requests;
-      const size_t count = 1 + random() % 12;
-      for (size_t i = 0; i < count; ++i) {
-        seeds.push_back(Draw(random) % kRequests);
-        requests.push_back(RandomRequest(seeds.back()));
-      }
-      int64_t pages = 0;
-      const std::vector<std::string> together =
-          RunTogether(requests, c, random, &pages);
-      for (size_t i = 0; i < count; ++i) {
-        ASSERT_EQ(together[i], alone[seeds[i]])
-            << c.name << " trial " << trial << " request " << seeds[i]
-            << " pages " << pages;
-      }
-    }
+  }
+  std::printf(
+      "%d trials, %lld requests: %lld found a beginning (%lld tokens), "
+      "%lld pages were evicted, %lld sequences preempted, %lld guesses right\n",
+      trials, static_cast<long long>(met.requests),
+      static_cast<long long>(met.hits),
+      static_cast<long long>(met.tokens_saved),
+      static_cast<long long>(met.evictions),
+      static_cast<long long>(met.preemptions),
+      static_cast<long long>(met.guessed_right));
+  if (trials >= 300) {
+    EXPECT_GT(met.hits, trials);
+    EXPECT_GT(met.evictions, trials);
+    EXPECT_GT(met.preemptions, trials / 4);
+    EXPECT_GT(met.guessed_right, trials);
   }
 }
 

@@ -99,6 +99,120 @@ TEST(KvCacheTest, APageComesBackEmpty) {
   cache.Release(second);
 }
 
+TEST(KvCacheTest, APromiseIsKept) {
+  const KvShape shape = SmallShape();
+  KvCache cache(shape, 4 * shape.PageBytes());
+  PageTable promised, other;
+  ASSERT_TRUE(cache.Reserve(promised, 3));
+  EXPECT_EQ(cache.used_pages(), 0);
+  EXPECT_EQ(cache.available_pages(), 1);
+  EXPECT_FALSE(cache.Reserve(other, 2));
+  EXPECT_FALSE(cache.PrepareWrite(other, 0, 33));
+  EXPECT_TRUE(cache.PrepareWrite(other, 0, 32));
+  EXPECT_EQ(cache.available_pages(), 0);
+  EXPECT_FALSE(cache.PrepareWrite(other, 32, 1));
+  // Taking what was promised makes nothing less available.
+  EXPECT_TRUE(cache.PrepareWrite(promised, 0, 33));
+  EXPECT_EQ(promised.reserved(), 1);
+  EXPECT_EQ(cache.used_pages(), 3);
+  EXPECT_EQ(cache.available_pages(), 0);
+  cache.Unreserve(promised, 1);
+  EXPECT_EQ(cache.available_pages(), 1);
+  EXPECT_FALSE(cache.PrepareWrite(promised, 33, 64));
+  ASSERT_TRUE(cache.Reserve(promised, 1));
+  PageTable fork = cache.Fork(promised);
+  EXPECT_EQ(fork.reserved(), 0);
+  EXPECT_EQ(cache.PagesOfItsOwn(promised), 1);  // the promise
+  cache.Release(fork);
+  EXPECT_EQ(cache.PagesOfItsOwn(promised), 3);
+  cache.Release(promised);
+  cache.Release(other);
+  EXPECT_EQ(cache.available_pages(), 4);
+}
+
+// Gives up pages in the order in which they were kept.
+class FirstKeptEvictor final : public PageEvictor {
+ public:
+  explicit FirstKeptEvictor(KvCache* cache) : cache_(cache) {
+    cache->set_evictor(this);
+  }
+  void Keep(int32_t page) {
+    cache_->Keep(page);
+    kept_.push_back(page);
+  }
+  void FreeOne() override {
+    for (size_t i = 0; i < kept_.size(); ++i) {
+      if (!cache_->IsIdle(kept_[i])) continue;
+      cache_->Drop(kept_[i]);
+      kept_.erase(kept_.begin() + static_cast<std::ptrdiff_t>(i));
+      return;
+    }
+    FAIL() << "nothing is idle";
+  }
+
+ private:
+  KvCache* const cache_;
+  std::vector<int32_t> kept_;
+};
+
+TEST(KvCacheTest, IdlePagesAreAvailableAndGivenUpLast) {
+  const KvShape shape = SmallShape();
+  KvCache cache(shape, 3 * shape.PageBytes());
+  FirstKeptEvictor evictor(&cache);
+  PageTable table;
+  ASSERT_TRUE(cache.PrepareWrite(table, 0, 64));
+  Mark(cache, table, 1, 3, 7.0f);
+  const int32_t first = table.page(0);
+  evictor.Keep(first);
+  evictor.Keep(table.page(1));
+  EXPECT_EQ(cache.used_pages(), 2);
+  EXPECT_EQ(cache.idle_pages(), 0);
+  cache.Release(table);
+  EXPECT_EQ(cache.used_pages(), 0);
+  EXPECT_EQ(cache.idle_pages(), 2);
+  EXPECT_EQ(cache.available_pages(), 3);
+  // Found again: in use, with its content.
+  PageTable hit;
+  cache.Append(hit, first);
+  EXPECT_EQ(cache.idle_pages(), 1);
+  EXPECT_EQ(cache.available_pages(), 2);
+  EXPECT_EQ(ReadMark(cache, hit, 1, 3), 7.0f);
+  // Written to: a copy, for it is kept as it is.
+  ASSERT_TRUE(cache.PrepareWrite(hit, 4, 1));
+  Mark(cache, hit, 1, 4, 8.0f);
+  EXPECT_NE(hit.page(0), first);
+  EXPECT_EQ(ReadMark(cache, hit, 1, 3), 7.0f);
+  EXPECT_EQ(cache.idle_pages(), 2);
+  // All three are taken or kept: the next ones come from the idle.
+  ASSERT_TRUE(cache.PrepareWrite(hit, 5, 60));
+  EXPECT_EQ(cache.idle_pages(), 0);
+  EXPECT_EQ(cache.used_pages(), 3);
+  EXPECT_FALSE(cache.PrepareWrite(hit, 96, 1));
+  cache.Release(hit);
+  EXPECT_EQ(cache.available_pages(), 3);
+}
+
+TEST(KvCacheTest, AnEqualPageTakesAnothersPlace) {
+  const KvShape shape = SmallShape();
+  KvCache cache(shape, 4 * shape.PageBytes());
+  PageTable a, b;
+  ASSERT_TRUE(cache.PrepareWrite(a, 0, 32));
+  ASSERT_TRUE(cache.PrepareWrite(b, 0, 40));
+  Mark(cache, a, 1, 5, 1.5f);
+  Mark(cache, b, 1, 5, 1.5f);
+  EXPECT_EQ(cache.used_pages(), 3);
+  cache.Replace(b, 0, a.page(0));
+  EXPECT_EQ(cache.used_pages(), 2);
+  EXPECT_EQ(cache.References(a, 0), 2);
+  EXPECT_EQ(ReadMark(cache, b, 1, 5), 1.5f);
+  cache.Replace(b, 0, a.page(0));  // nothing to do
+  EXPECT_EQ(cache.References(a, 0), 2);
+  cache.Release(a);
+  EXPECT_EQ(ReadMark(cache, b, 1, 5), 1.5f);
+  cache.Release(b);
+  EXPECT_EQ(cache.used_pages(), 0);
+}
+
 // Random forks, growth and releases: what a table wrote is what it reads, and
 // the count of used pages returns to zero.
 TEST(KvCacheTest, RandomUseKeepsEveryTablesContent) {

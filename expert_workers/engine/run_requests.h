@@ -24,6 +24,7 @@ struct Outcome {
   FinishReason finish = FinishReason::kNone;
   absl::Status status;
   int64_t prompt_token_count = 0;
+  int64_t cached_token_count = 0;
   int64_t output_token_count = 0;
   int num_events = 0;
 };
@@ -73,6 +74,7 @@ class Collector {
     o.text += event.text;
     o.tokens.insert(o.tokens.end(), event.tokens.begin(), event.tokens.end());
     o.prompt_token_count = event.prompt_token_count;
+    o.cached_token_count = event.cached_token_count;
     o.output_token_count = event.output_token_count;
     if (event.finish != FinishReason::kNone) {
       o.finish = event.finish;
@@ -90,7 +92,7 @@ class Collector {
   bool broken_ = false;
 };
 
-// Everything said, with floats as their bits: equal strings, equal bits.
+// Everything said but how much was cached, with floats as their bits: equal strings, equal bits.
 inline std::string Transcript(const std::vector<Outcome>& outcomes) {
   std::string out;
   const auto put_token = [&](const TokenEvent& t) {

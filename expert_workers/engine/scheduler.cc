@@ -1,111 +1,235 @@
 #include "expert_workers/engine/scheduler.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 
 namespace conclave::engine {
 namespace {
 
-void InsertByKey(std::vector<Sequence*>& list, Sequence* sequence) {
-  const auto at = std::upper_bound(
-      list.begin(), list.end(), sequence,
-      [](const Sequence* a, const Sequence* b) { return a->key() < b->key(); });
-  list.insert(at, sequence);
-}
+// What a step's lone token of a sequence costs its tenant, in prompt tokens:
+// its logits are as much work again.
+constexpr int64_t kLoneTokenCost = 2;
 
 }  // namespace
 
-Scheduler::Scheduler(const SchedulerOptions& options, KvCache* cache)
-    : options_(options), cache_(cache) {
-  CHECK(options.max_running >= 1 && options.prefill_tokens >= 1 &&
-        options.prefill_tokens_shared >= 1);
+Scheduler::Scheduler(int64_t max_running, PromptBudget budget, KvCache* cache,
+                     PrefixCache* prefixes)
+    : max_running_(max_running),
+      budget_(std::move(budget)),
+      cache_(cache),
+      prefixes_(prefixes) {
+  CHECK(max_running >= 1, "{}", max_running);
 }
 
 void Scheduler::Add(Sequence* sequence) {
   CHECK(!sequence->tokens.empty());
-  CHECK(PagesForTokens(static_cast<int64_t>(sequence->tokens.size())) <=
-            cache_->total_pages(),
-        "{} tokens, {} pages", sequence->tokens.size(),
-        cache_->total_pages());
-  InsertByKey(waiting_, sequence);
+  CHECK(PagesForTokens(sequence->size()) <= cache_->total_pages(),
+        "{} tokens, {} pages", sequence->size(), cache_->total_pages());
+  tenants_.EnterWaiting(sequence);
 }
 
 void Scheduler::AddFork(const Sequence& parent, int64_t shared_tokens,
                         Sequence* child) {
   CHECK(shared_tokens <= parent.computed);
-  if (num_running() >= options_.max_running) {
-    InsertByKey(waiting_, child);
+  child->charged = shared_tokens;
+  if (num_running() >= max_running_) {
+    tenants_.EnterWaiting(child);
     return;
   }
   child->pages = cache_->Fork(parent.pages);
   child->computed = shared_tokens;
+  child->known = parent.known;
+  child->known_pages = parent.known_pages;
+  child->running = true;
+  tenants_.EnterRunning(child);
   InsertByKey(running_, child);
 }
 
 void Scheduler::Remove(Sequence* sequence) {
-  std::erase(running_, sequence);
-  std::erase(waiting_, sequence);
-  cache_->Release(sequence->pages);
+  if (std::exchange(sequence->running, false)) {
+    std::erase(running_, sequence);
+    GiveUpPages(sequence);
+  }
+  tenants_.Leave(sequence);
 }
 
-void Scheduler::Admit() {
-  while (!waiting_.empty() && num_running() < options_.max_running) {
-    Sequence* next = waiting_.front();
-    const auto tokens = static_cast<int64_t>(next->tokens.size());
-    // One page for each running sequence stays free: admitting into the very
-    // last page would only preempt again at the next page border.
-    if (!running_.empty() &&
-        PagesForTokens(tokens) + num_running() > cache_->free_pages()) {
-      return;
-    }
-    CHECK(cache_->PrepareWrite(next->pages, 0, tokens),
-          "{} tokens do not fit {} pages", tokens, cache_->total_pages());
-    waiting_.erase(waiting_.begin());
-    InsertByKey(running_, next);
+void Scheduler::GiveUpPages(Sequence* sequence) {
+  if (prefixes_ != nullptr) {
+    prefixes_->LearnTail(*sequence);
+    prefixes_->Detach(*sequence);
+  } else {
+    cache_->Release(sequence->pages);
+    sequence->computed = 0;
   }
 }
 
-bool Scheduler::MakeRoom(size_t i) {
-  Sequence* sequence = running_[i];
+void Scheduler::Preempt(Sequence* sequence) {
+  sequence->running = false;
+  std::erase(running_, sequence);
+  GiveUpPages(sequence);
+  ++sequence->preemptions;
+  ++preemptions_;
+  tenants_.Stop(sequence);
+}
+
+Sequence* Scheduler::Victim(size_t least) {
+  Sequence* victim = nullptr;
+  size_t most = 0;
+  for (const Tenant* tenant : tenants_.Running()) {
+    const size_t count = tenant->running.size();
+    if (count < least || count < most) continue;
+    Sequence* youngest = tenant->running.back();
+    if (count > most || youngest->key() > victim->key()) victim = youngest;
+    most = count;
+  }
+  return victim;
+}
+
+void Scheduler::Admit() {
+  while (const Tenant* tenant = tenants_.NextWaiting()) {
+    if (!TryStart(tenant->waiting.front())) return;
+  }
+}
+
+bool Scheduler::TryStart(Sequence* sequence) {
+  while (num_running() >= max_running_ ||
+         (!TakePages(sequence, /*whole_pages=*/false) &&
+          !TakePages(sequence, /*whole_pages=*/true))) {
+    if (!tenants_.Of(*sequence).running.empty()) return false;
+    if (!WouldFitBesideOldest(*sequence)) return false;
+    Sequence* victim = Victim(/*least=*/2);
+    if (victim == nullptr) return false;
+    Preempt(victim);
+  }
+  sequence->running = true;
+  tenants_.Start(sequence);
+  InsertByKey(running_, sequence);
+  return true;
+}
+
+bool Scheduler::TakePages(Sequence* sequence, bool whole_pages) {
+  if (prefixes_ != nullptr) prefixes_->Attach(*sequence, whole_pages);
+  const int64_t needed =
+      PagesForTokens(sequence->size()) - sequence->known_pages;
+  // One page for each running sequence stays free: admitting into the very
+  // last page would only preempt again at the next page border.
+  if (needed + num_running() > cache_->available_pages()) {
+    if (prefixes_ != nullptr) prefixes_->Detach(*sequence);
+    return false;
+  }
+  CHECK(cache_->Reserve(sequence->pages, needed));
+  // Copies a page that matches in part, so that the original is not held.
+  CHECK(cache_->PrepareWrite(sequence->pages, sequence->computed, 1));
+  if (prefixes_ != nullptr) prefixes_->CountLookup(*sequence);
+  return true;
+}
+
+bool Scheduler::WouldFitBesideOldest(const Sequence& sequence) {
+  int64_t pages = cache_->available_pages();
+  const std::vector<Tenant*> tenants = tenants_.Running();
+  for (const Tenant* tenant : tenants) {
+    for (size_t i = 1; i < tenant->running.size(); ++i) {
+      pages += cache_->PagesOfItsOwn(tenant->running[i]->pages);
+    }
+  }
+  return static_cast<int64_t>(tenants.size()) < max_running_ &&
+         PagesForTokens(sequence.size()) +
+                 static_cast<int64_t>(tenants.size()) <=
+             pages;
+}
+
+bool Scheduler::MakeRoom(Sequence* sequence) {
   while (!cache_->PrepareWrite(sequence->pages, sequence->computed, 1)) {
-    Sequence* youngest = running_.back();
-    running_.pop_back();
-    cache_->Release(youngest->pages);
-    youngest->computed = 0;
-    ++youngest->preemptions;
-    InsertByKey(waiting_, youngest);
-    if (youngest == sequence) return false;
+    Sequence* victim = Victim(/*least=*/1);
+    CHECK(running_.size() > 1, "{} tokens do not fit {} pages",
+          sequence->size(), cache_->total_pages());
+    Preempt(victim);
+    if (victim == sequence) return false;
   }
   return true;
 }
 
 std::vector<Work> Scheduler::Plan() {
   Admit();
-  std::vector<Work> plan;
-  for (size_t i = 0; i < running_.size(); ++i) {
-    Sequence* sequence = running_[i];
-    if (sequence->uncomputed() != 1) continue;
-    if (!MakeRoom(i)) break;  // it was the last one
-    plan.push_back({sequence, sequence->computed, 1});
-  }
-  int64_t budget = plan.empty() ? options_.prefill_tokens
-                                : options_.prefill_tokens_shared;
+  std::vector<Sequence*> generating;
   for (Sequence* sequence : running_) {
-    if (sequence->uncomputed() <= 1) continue;
-    if (budget == 0) break;
-    const int64_t count = std::min(budget, sequence->uncomputed());
-    // Its pages were taken at admission.
-    plan.push_back({sequence, sequence->computed, count});
-    budget -= count;
+    if (sequence->uncomputed() == 1) generating.push_back(sequence);
   }
-  CHECK(!plan.empty() || (running_.empty() && waiting_.empty()),
-        "{} running, {} waiting", running_.size(), waiting_.size());
+  for (Sequence* sequence : generating) {
+    if (sequence->running) MakeRoom(sequence);
+  }
+  std::vector<Work> plan;
+  for (Sequence* sequence : generating) {
+    // One that got its page may have lost it to a later one.
+    if (!sequence->running) continue;
+    const auto guesses = static_cast<int64_t>(sequence->draft.size());
+    const bool fits =
+        guesses > 0 &&
+        cache_->PrepareWrite(sequence->pages, sequence->computed, 1 + guesses);
+    plan.push_back({sequence, sequence->computed, 1, fits ? guesses : 0});
+  }
+  PlanPrompts(budget_(static_cast<int64_t>(plan.size())), plan);
+  CHECK(!plan.empty() || (running_.empty() && num_waiting() == 0),
+        "{} running, {} waiting", running_.size(), num_waiting());
   return plan;
 }
 
+void Scheduler::PlanPrompts(int64_t budget, std::vector<Work>& plan) {
+  for (const Tenant* tenant : tenants_.Running()) {
+    std::vector<Sequence*> prompts;  // by key: the oldest first
+    for (Sequence* sequence : tenant->running) {
+      if (sequence->uncomputed() > 1) prompts.push_back(sequence);
+    }
+    if (budget == 0 || prompts.empty()) continue;
+    if (prefixes_ != nullptr) {
+      for (Sequence* sequence : prompts) prefixes_->Extend(*sequence);
+    }
+    Sequence* nearest = *std::min_element(
+        prompts.begin(), prompts.end(), [](const auto* a, const auto* b) {
+          return a->uncomputed() < b->uncomputed();
+        });
+    const int64_t passing = nearest == prompts.front()
+                                ? 0
+                                : std::min(budget / 2, nearest->uncomputed());
+    budget -= passing;
+    for (Sequence* sequence : prompts) {
+      int64_t count = sequence == nearest ? passing : 0;
+      const int64_t more = std::min(budget, sequence->uncomputed() - count);
+      budget -= more;
+      count += more;
+      if (count == 0) continue;
+      // Reserved at admission.
+      CHECK(cache_->PrepareWrite(sequence->pages, sequence->computed, count));
+      plan.push_back({sequence, sequence->computed, count});
+    }
+  }
+}
+
 void Scheduler::Commit(const std::vector<Work>& plan) {
-  for (const Work& work : plan) work.sequence->computed += work.count;
+  for (const Work& work : plan) {
+    Sequence& sequence = *work.sequence;
+    sequence.computed += work.count;
+    // What is computed again after a preemption is not the tenant's doing.
+    const int64_t fresh =
+        sequence.computed - std::max(sequence.charged, work.first);
+    if (fresh > 0) {
+      tenants_.Charge(sequence,
+                      work.count == 1 ? kLoneTokenCost * fresh : fresh);
+      sequence.charged = sequence.computed;
+    }
+    if (prefixes_ != nullptr) prefixes_->Learn(sequence);
+  }
+}
+
+void Scheduler::Accept(Sequence* sequence, int64_t count) {
+  sequence->computed += count;
+  CHECK(sequence->computed < sequence->size());
+  const int64_t fresh = sequence->computed - sequence->charged;
+  if (fresh <= 0) return;
+  tenants_.Charge(*sequence, kLoneTokenCost * fresh);
+  sequence->charged = sequence->computed;
 }
 
 }  // namespace conclave::engine

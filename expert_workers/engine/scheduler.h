@@ -1,44 +1,43 @@
 // Which sequences compute in the next step, and how many tokens of each.
 //
 //   Add -> waiting -> running -> Remove
-//             ^----------'  preempted: out of pages; recomputed later
+//             ^----------'  preempted: computed again later, as far as its
+//                           pages are not in the prefix cache any more
 //
-// First come, first served: by (arrival, index). A sequence is admitted when
-// pages for all its tokens so far are there; it grows page by page. When pages
-// run out the youngest running sequence gives up all of its own and waits
-// again, its tokens kept; the oldest therefore always proceeds, and every
-// admitted sequence ends, as long as each would fit alone. Recomputing gives
-// the same bits.
+// Among tenants, one with nothing running comes next, then whoever was served
+// least (tenants.h); a tenant's own requests come in order of (arrival, index).
+// A sequence is admitted when pages for all its tokens so far can be reserved;
+// it grows page by page.
 //
-// A step holds one token of every sequence that generates, and prompt tokens
-// up to a budget, smaller while others generate, so that a long prompt does
-// not freeze a running answer.
+// Two things preempt, both the youngest sequence of the tenant with most
+// running:
+//   - a sequence that generates needs a page and none is left. The oldest of
+//     all always proceeds, so every admitted sequence ends, as long as each
+//     would fit alone.
+//   - a tenant with nothing running waits, and another has two or more. So
+//     nobody waits for the end of another's long answers. A tenant's last
+//     running sequence is never taken for this.
+//
+// A step holds one token of every sequence that generates, its draft where that
+// needs nobody else's page, then prompt tokens
+// up to a budget: least served tenant first; of its prompts, half of the
+// budget goes to the oldest and half to the one nearest its end, so that a
+// short prompt passes a long one without stopping it.
 //
 // Threads: none; the engine's own.
 #ifndef CONCLAVE_EXPERT_WORKERS_ENGINE_SCHEDULER_H_
 #define CONCLAVE_EXPERT_WORKERS_ENGINE_SCHEDULER_H_
 
 #include <cstdint>
-#include <utility>
+#include <functional>
 #include <vector>
 
 #include "expert_workers/engine/kv_cache.h"
+#include "expert_workers/engine/prefix_cache.h"
+#include "expert_workers/engine/sequence.h"
+#include "expert_workers/engine/tenants.h"
 
 namespace conclave::engine {
-
-struct Sequence {
-  uint64_t arrival = 0;  // the request's ticket: smaller came earlier
-  int32_t index = 0;     // which of the request's answers
-  std::vector<int32_t> tokens;  // prompt, then what was generated
-  int64_t computed = 0;         // tokens whose keys and values are cached
-  PageTable pages;
-  int64_t preemptions = 0;
-
-  int64_t uncomputed() const {
-    return static_cast<int64_t>(tokens.size()) - computed;
-  }
-  std::pair<uint64_t, int32_t> key() const { return {arrival, index}; }
-};
 
 // `count` tokens of `sequence`, from position `first`. When they reach the
 // sequence's end, the last one's logits choose the next token.
@@ -46,21 +45,21 @@ struct Work {
   Sequence* sequence = nullptr;
   int64_t first = 0;
   int64_t count = 0;
+  // So many of the sequence's draft are computed behind its end.
+  int64_t guesses = 0;
 
-  bool reaches_end() const {
-    return first + count == static_cast<int64_t>(sequence->tokens.size());
-  }
+  bool reaches_end() const { return first + count == sequence->size(); }
 };
 
-struct SchedulerOptions {
-  int64_t max_running = 16;
-  int64_t prefill_tokens = 256;          // a step's, when nobody generates
-  int64_t prefill_tokens_shared = 32;    // a step's, while others generate
-};
+// A step's prompt tokens beside `generating` sequences; more than 0 when there
+// are none of those.
+using PromptBudget = std::function<int64_t(int64_t generating)>;
 
 class Scheduler {
  public:
-  Scheduler(const SchedulerOptions& options, KvCache* cache);
+  // `prefixes`: nullptr remembers nothing.
+  Scheduler(int64_t max_running, PromptBudget budget, KvCache* cache,
+            PrefixCache* prefixes);
 
   // The sequence stays the caller's, and alive until Remove.
   void Add(Sequence* sequence);
@@ -73,23 +72,39 @@ class Scheduler {
   // Admits what fits, then plans one step, generating sequences first. Every
   // position in the plan is writable. Empty only when nothing is here.
   std::vector<Work> Plan();
-  // The work was computed.
+  // The work was computed; of guesses, nothing is known yet.
   void Commit(const std::vector<Work>& plan);
+  // The first `count` guesses of the last step were right and are tokens now.
+  void Accept(Sequence* sequence, int64_t count);
 
   int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
-  int64_t num_waiting() const { return static_cast<int64_t>(waiting_.size()); }
+  int64_t num_waiting() const { return tenants_.num_waiting(); }
+  int64_t preemptions() const { return preemptions_; }  // since it was made
 
  private:
   void Admit();
-  // Makes the next position of running_[i] writable, preempting from the
-  // young end. False when it had to preempt running_[i] itself.
-  bool MakeRoom(size_t i);
+  bool TryStart(Sequence* sequence);
+  // Gives `sequence` what is known of it and pages for the rest.
+  bool TakePages(Sequence* sequence, bool whole_pages);
+  // Whether `sequence` would fit if every tenant kept one running sequence.
+  bool WouldFitBesideOldest(const Sequence& sequence);
+  // The youngest sequence of the tenant with most running, if that runs at
+  // least `least`; among equals the youngest of all.
+  Sequence* Victim(size_t least);
+  void Preempt(Sequence* sequence);
+  void GiveUpPages(Sequence* sequence);
+  // Makes the next position of `sequence` writable. False when it had to
+  // preempt `sequence` itself.
+  bool MakeRoom(Sequence* sequence);
+  void PlanPrompts(int64_t budget, std::vector<Work>& plan);
 
-  const SchedulerOptions options_;
+  const int64_t max_running_;
+  const PromptBudget budget_;
   KvCache* const cache_;
-  // Both sorted by key.
-  std::vector<Sequence*> running_;
-  std::vector<Sequence*> waiting_;
+  PrefixCache* const prefixes_;
+  Tenants tenants_;
+  std::vector<Sequence*> running_;  // by key
+  int64_t preemptions_ = 0;
 };
 
 }  // namespace conclave::engine

@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <random>
 #include <set>
+#include <string>
 #include <vector>
 
 namespace conclave::engine {
@@ -18,11 +20,18 @@ KvShape Shape() {
           .head_dim = 2};
 }
 
-std::unique_ptr<Sequence> MakeSequence(uint64_t arrival, size_t prompt) {
+std::unique_ptr<Sequence> MakeSequence(uint64_t arrival, size_t prompt,
+                                       const std::string& tenant = {}) {
   auto sequence = std::make_unique<Sequence>();
+  sequence->tenant = tenant;
   sequence->arrival = arrival;
   sequence->tokens.assign(prompt, 7);
   return sequence;
+}
+
+// So many prompt tokens alone, so many beside others.
+PromptBudget Budget(int64_t alone, int64_t beside) {
+  return [=](int64_t generating) { return generating == 0 ? alone : beside; };
 }
 
 // Plans, commits, and gives every sequence that reached its end a new token.
@@ -37,25 +46,27 @@ std::vector<Work> Step(Scheduler& scheduler) {
 
 TEST(SchedulerTest, PromptsAreCutAndGenerationComesFirst) {
   KvCache cache(Shape(), 100 * Shape().PageBytes());
-  Scheduler scheduler({.max_running = 4,
-                       .prefill_tokens = 64,
-                       .prefill_tokens_shared = 16},
-                      &cache);
+  Scheduler scheduler(4, Budget(64, 16), &cache, nullptr);
   auto a = MakeSequence(1, 100);
   auto b = MakeSequence(2, 20);
   scheduler.Add(a.get());
   scheduler.Add(b.get());
+  // The one nearest its end gets up to half of the budget, the oldest the rest.
   std::vector<Work> plan = Step(scheduler);
-  ASSERT_EQ(plan.size(), 1u);  // the budget is spent on the first
-  EXPECT_EQ(plan[0].sequence, a.get());
-  EXPECT_EQ(plan[0].count, 64);
-  EXPECT_FALSE(plan[0].reaches_end());
-  plan = Step(scheduler);  // 36 of a, 20 of b
   ASSERT_EQ(plan.size(), 2u);
-  EXPECT_EQ(plan[0].first, 64);
-  EXPECT_EQ(plan[0].count, 36);
+  EXPECT_EQ(plan[0].sequence, a.get());
+  EXPECT_EQ(plan[0].count, 44);
+  EXPECT_FALSE(plan[0].reaches_end());
   EXPECT_EQ(plan[1].sequence, b.get());
   EXPECT_EQ(plan[1].count, 20);
+  EXPECT_EQ(b->computed, 20);
+  plan = Step(scheduler);  // b generates, a gets the smaller budget
+  ASSERT_EQ(plan.size(), 2u);
+  EXPECT_EQ(plan[0].sequence, b.get());
+  EXPECT_EQ(plan[1].first, 44);
+  EXPECT_EQ(plan[1].count, 16);
+  for (int i = 0; i < 3; ++i) Step(scheduler);
+  EXPECT_EQ(a->uncomputed(), 1);
   auto c = MakeSequence(3, 40);
   scheduler.Add(c.get());
   plan = Step(scheduler);  // a and b generate, c gets the smaller budget
@@ -71,7 +82,7 @@ TEST(SchedulerTest, PromptsAreCutAndGenerationComesFirst) {
 
 TEST(SchedulerTest, FirstComeFirstServedBySlots) {
   KvCache cache(Shape(), 100 * Shape().PageBytes());
-  Scheduler scheduler({.max_running = 2}, &cache);
+  Scheduler scheduler(2, Budget(256, 32), &cache, nullptr);
   std::vector<std::unique_ptr<Sequence>> all;
   for (uint64_t i = 0; i < 5; ++i) {
     all.push_back(MakeSequence(i, 3));
@@ -90,7 +101,7 @@ TEST(SchedulerTest, FirstComeFirstServedBySlots) {
 
 TEST(SchedulerTest, TheYoungestGivesWayAndComesBack) {
   KvCache cache(Shape(), 4 * Shape().PageBytes());
-  Scheduler scheduler({.max_running = 4, .prefill_tokens = 512}, &cache);
+  Scheduler scheduler(4, Budget(512, 32), &cache, nullptr);
   auto a = MakeSequence(1, 30);
   auto b = MakeSequence(2, 30);
   scheduler.Add(a.get());
@@ -113,7 +124,7 @@ TEST(SchedulerTest, TheYoungestGivesWayAndComesBack) {
 
 TEST(SchedulerTest, ForksShareAndWaitWhenThereIsNoSlot) {
   KvCache cache(Shape(), 100 * Shape().PageBytes());
-  Scheduler scheduler({.max_running = 2}, &cache);
+  Scheduler scheduler(2, Budget(256, 32), &cache, nullptr);
   auto parent = MakeSequence(1, 40);
   scheduler.Add(parent.get());
   Step(scheduler);
@@ -139,6 +150,205 @@ TEST(SchedulerTest, ForksShareAndWaitWhenThereIsNoSlot) {
   EXPECT_EQ(cache.used_pages(), 0);
 }
 
+TEST(SchedulerTest, WhatAPreemptedSequenceComputedIsFoundAgain) {
+  KvCache cache(Shape(), 6 * Shape().PageBytes());
+  PrefixCache prefixes(&cache);
+  Scheduler scheduler(4, Budget(512, 32), &cache, &prefixes);
+  auto a = MakeSequence(1, 30);
+  auto b = MakeSequence(2, 40);
+  b->tokens[0] = 8;
+  scheduler.Add(a.get());
+  scheduler.Add(b.get());
+  while (b->preemptions == 0) Step(scheduler);
+  const int64_t size = b->size();
+  EXPECT_GT(size, 40);
+  EXPECT_EQ(b->pages.num_pages(), 0);
+  EXPECT_GT(cache.idle_pages(), 0);
+  scheduler.Remove(a.get());
+  const std::vector<Work> plan = Step(scheduler);
+  ASSERT_EQ(plan.size(), 1u);
+  // a's next page took b's last one; the others are here.
+  EXPECT_EQ(plan[0].sequence, b.get());
+  EXPECT_GE(plan[0].first, 32);
+  EXPECT_EQ(b->reused, plan[0].first);
+  scheduler.Remove(b.get());
+  EXPECT_EQ(cache.used_pages(), 0);
+  EXPECT_EQ(cache.available_pages(), 6);
+}
+
+TEST(SchedulerTest, TheSecondOfTwoEqualPromptsFollowsTheFirst) {
+  KvCache cache(Shape(), 100 * Shape().PageBytes());
+  PrefixCache prefixes(&cache);
+  Scheduler scheduler(4, Budget(64, 32), &cache, &prefixes);
+  auto a = MakeSequence(1, 640);
+  auto b = MakeSequence(2, 650);
+  scheduler.Add(a.get());
+  scheduler.Add(b.get());
+  int64_t computed = 0;
+  int steps = 0;
+  while (a->size() == 640 || b->size() == 650) {
+    ASSERT_LT(++steps, 100);
+    for (const Work& work : Step(scheduler)) computed += work.count;
+  }
+  // Not 1290. They take turns at being ahead.
+  EXPECT_LT(computed, 640 + 100);
+  EXPECT_GT(a->reused + b->reused, 500);
+  scheduler.Remove(a.get());
+  scheduler.Remove(b.get());
+}
+
+TEST(SchedulerTest, AShortPromptPassesALongOne) {
+  KvCache cache(Shape(), 1000 * Shape().PageBytes());
+  Scheduler scheduler(8, Budget(64, 16), &cache, nullptr);
+  auto giant = MakeSequence(1, 10000);
+  scheduler.Add(giant.get());
+  Step(scheduler);
+  auto brief = MakeSequence(2, 50);
+  scheduler.Add(brief.get());
+  Step(scheduler);
+  Step(scheduler);
+  EXPECT_EQ(brief->size(), 51);  // it has its first token
+  // And however many short ones come, half of the steps' tokens are the long
+  // one's.
+  std::vector<std::unique_ptr<Sequence>> more;
+  const int64_t before = giant->computed;
+  int64_t prompt_tokens = 0;
+  for (uint64_t i = 0; i < 50; ++i) {
+    more.push_back(MakeSequence(3 + i, 40));
+    scheduler.Add(more.back().get());
+    for (const Work& work : Step(scheduler)) {
+      prompt_tokens += work.count == 1 ? 0 : work.count;
+    }
+    if (i >= 4) scheduler.Remove(more[i - 4].get());
+  }
+  EXPECT_GE(2 * (giant->computed - before), prompt_tokens);
+  for (auto& s : more) scheduler.Remove(s.get());
+  scheduler.Remove(brief.get());
+  scheduler.Remove(giant.get());
+  EXPECT_EQ(cache.used_pages(), 0);
+}
+
+// A tenant that sends everything at once, and one that sends a request now
+// and then.
+class FloodTest : public testing::Test {
+ protected:
+  void Flood(size_t count, size_t prompt, int64_t answer) {
+    for (size_t i = 0; i < count; ++i) {
+      Send("flood", prompt, answer);
+    }
+  }
+  Sequence* Send(const std::string& tenant, size_t prompt, int64_t answer) {
+    sequences_.push_back(MakeSequence(++arrivals_, prompt, tenant));
+    Sequence* sequence = sequences_.back().get();
+    // No two begin alike.
+    sequence->tokens[0] = static_cast<int32_t>(100 + arrivals_);
+    goal_[sequence] = sequence->size() + answer;
+    scheduler_.Add(sequence);
+    return sequence;
+  }
+  // One step; what has its answer leaves.
+  void StepAll() {
+    ++now_;
+    for (const Work& work : scheduler_.Plan()) {
+      scheduler_.Commit({work});
+      Sequence* sequence = work.sequence;
+      served_[sequence->tenant] += work.count;
+      if (sequence->uncomputed() == 0) sequence->tokens.push_back(1);
+      if (sequence->size() < goal_[sequence]) continue;
+      scheduler_.Remove(sequence);
+      ended_at_[sequence] = now_;
+    }
+  }
+  bool Ended(const Sequence* sequence) const {
+    return ended_at_.contains(sequence);
+  }
+
+  KvCache cache_{Shape(), 60 * Shape().PageBytes()};
+  PrefixCache prefixes_{&cache_};
+  Scheduler scheduler_{4, Budget(64, 16), &cache_, &prefixes_};
+  std::vector<std::unique_ptr<Sequence>> sequences_;
+  std::map<const Sequence*, int64_t> goal_;
+  std::map<const Sequence*, int> ended_at_;
+  std::map<std::string, int64_t> served_;
+  uint64_t arrivals_ = 0;
+  int now_ = 0;
+};
+
+TEST_F(FloodTest, AnotherTenantBeginsAtOnce) {
+  Flood(50, 100, 200);
+  for (int i = 0; i < 30; ++i) StepAll();
+  EXPECT_EQ(scheduler_.num_running(), 4);
+  // Every slot is taken for hundreds of steps; this one does not wait for
+  // that.
+  Sequence* guest = Send("guest", 40, 10);
+  StepAll();
+  EXPECT_TRUE(guest->running);
+  for (int i = 0; i < 20 && !Ended(guest); ++i) StepAll();
+  EXPECT_TRUE(Ended(guest));
+  // Who gave way lost nothing that had to be computed again.
+  int64_t preemptions = 0;
+  for (const auto& s : sequences_) preemptions += s->preemptions;
+  EXPECT_EQ(preemptions, 1);
+  int steps = 0;
+  while (ended_at_.size() < sequences_.size()) {
+    ASSERT_LT(++steps, 20000);
+    StepAll();
+  }
+  EXPECT_EQ(cache_.used_pages(), 0);
+}
+
+TEST_F(FloodTest, AnotherTenantBeginsThoughThePagesAreTaken) {
+  Flood(8, 440, 30);  // 14 pages each, and 60 there are
+  for (int i = 0; i < 40; ++i) StepAll();
+  ASSERT_EQ(scheduler_.num_running(), 4);
+  ASSERT_LT(cache_.available_pages(), 8);
+  Sequence* guest = Send("guest", 500, 10);
+  StepAll();
+  EXPECT_TRUE(guest->running);
+  int64_t others = 0;
+  for (const auto& s : sequences_) others += s->running && s.get() != guest;
+  EXPECT_GE(others, 1);  // nobody loses the last one
+  int steps = 0;
+  while (ended_at_.size() < sequences_.size()) {
+    ASSERT_LT(++steps, 20000);
+    StepAll();
+  }
+}
+
+TEST_F(FloodTest, WithWorkForBothEachGetsHalf) {
+  Flood(300, 60, 40);
+  for (int i = 0; i < 50; ++i) StepAll();
+  for (int i = 0; i < 20; ++i) Send("steady", 60, 40);
+  served_.clear();
+  for (int i = 0; i < 120; ++i) StepAll();
+  const double share =
+      static_cast<double>(served_["steady"]) /
+      static_cast<double>(served_["steady"] + served_["flood"]);
+  EXPECT_GT(share, 0.4);
+  EXPECT_LT(share, 0.6);
+}
+
+TEST_F(FloodTest, NobodyStarves) {
+  for (uint32_t seed = 0; seed < 5; ++seed) {
+    std::mt19937 random(seed);
+    Flood(60, 1 + random() % 200, 1 + random() % 100);
+    for (int i = 0; i < 40; ++i) {
+      const std::string tenant = "tenant " + std::to_string(random() % 9);
+      Send(tenant, 1 + random() % 300,
+           static_cast<int64_t>(1 + random() % 60));
+      for (auto n = random() % 10; n > 0; --n) StepAll();
+    }
+    int steps = 0;
+    while (ended_at_.size() < sequences_.size()) {
+      ASSERT_LT(++steps, 20000) << "seed " << seed;
+      StepAll();
+    }
+    EXPECT_EQ(cache_.used_pages(), 0);
+    sequences_.clear();
+    ended_at_.clear();
+  }
+}
+
 // Random arrivals, lengths, removals and a cache that is too small: every
 // sequence ends, nobody computes a position twice in one step or leaves a gap,
 // and no page is left.
@@ -148,11 +358,15 @@ TEST(SchedulerTest, EveryAdmittedSequenceEnds) {
     std::mt19937 random(seed);
     const int64_t pages = 5 + random() % 8;
     KvCache cache(Shape(), pages * Shape().PageBytes());
-    Scheduler scheduler(
-        {.max_running = 1 + static_cast<int64_t>(random() % 5),
-         .prefill_tokens = 1 + static_cast<int64_t>(random() % 70),
-         .prefill_tokens_shared = 1 + static_cast<int64_t>(random() % 20)},
-        &cache);
+    const auto draw = [&](uint32_t n) {
+      return 1 + static_cast<int64_t>(random() % n);
+    };
+    const int64_t slots = draw(5);
+    const int64_t alone = draw(70);
+    std::unique_ptr<PrefixCache> prefixes;
+    if (seed % 2 == 1) prefixes = std::make_unique<PrefixCache>(&cache);
+    Scheduler scheduler(slots, Budget(alone, draw(20)), &cache,
+                        prefixes.get());
     struct Item {
       std::unique_ptr<Sequence> sequence;
       size_t goal;
@@ -166,7 +380,10 @@ TEST(SchedulerTest, EveryAdmittedSequenceEnds) {
         const auto prompt = 1 + random() % 100;
         const size_t goal = std::min<size_t>(
             prompt + 1 + random() % 80, static_cast<size_t>(pages * 32));
-        live.push_back({MakeSequence(arrivals++, std::min(prompt, goal)), goal});
+        live.push_back(
+            {MakeSequence(arrivals++, std::min(prompt, goal),
+                          "tenant " + std::to_string(random() % 3)),
+             goal});
         scheduler.Add(live.back().sequence.get());
       }
       std::set<Sequence*> seen;

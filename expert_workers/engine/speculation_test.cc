@@ -1,0 +1,162 @@
+#include "expert_workers/engine/speculation.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "expert_workers/engine/engine.h"
+#include "expert_workers/engine/run_requests.h"
+#include "expert_workers/engine/tiny_model.h"
+
+namespace conclave::engine {
+namespace {
+
+using Tokens = std::vector<int32_t>;
+
+TEST(LookUpTest, WhatFollowedTheEndBefore) {
+  EXPECT_EQ(LookUp(Tokens{1, 2, 3, 7, 8, 9, 1, 2, 3}, 2), (Tokens{7, 8}));
+  // Past what is known, it repeats.
+  EXPECT_EQ(LookUp(Tokens{1, 2, 3, 7, 1, 2, 3}, 6), (Tokens{7, 1, 2, 3, 7, 1}));
+}
+
+TEST(LookUpTest, TheLongestMatchWinsThenTheLatest) {
+  EXPECT_EQ(LookUp(Tokens{4, 1, 2, 3, 7, 5, 1, 2, 3, 8, 4, 1, 2, 3}, 1),
+            (Tokens{7}));
+  EXPECT_EQ(LookUp(Tokens{5, 1, 2, 3, 7, 5, 1, 2, 3, 8, 5, 1, 2, 3}, 1),
+            (Tokens{8}));
+}
+
+TEST(LookUpTest, NothingWithoutAMatchOfThree) {
+  EXPECT_TRUE(LookUp(Tokens{1, 2, 3, 4, 9, 2, 3}, 4).empty());
+  EXPECT_TRUE(LookUp(Tokens{1, 2, 3, 7, 1, 2, 3}, 0).empty());
+  EXPECT_TRUE(LookUp(Tokens{1, 2, 3, 7, 1, 2, 3}, -1).empty());
+  for (size_t n = 0; n <= 3; ++n) EXPECT_TRUE(LookUp(Tokens(n, 1), 4).empty());
+  EXPECT_EQ(LookUp(Tokens(4, 1), 4), Tokens(4, 1));
+}
+
+// time(rows) = base + slope rows, in microseconds.
+void Teach(Speculator& speculator, int64_t base, int64_t slope) {
+  for (int64_t i = 0; i < 50; ++i) {
+    const int64_t rows = 1 + i % 5;
+    speculator.Observe(rows, absl::Microseconds(base + slope * rows));
+  }
+}
+
+TEST(SpeculatorTest, GuessesAsManyAsAreWorthTheirTime) {
+  const Tokens tokens(100, 1);
+  const auto count = [&](const Speculator& s, const Acceptance& a,
+                         int64_t generating, int64_t limit) {
+    return s.Draft(tokens, a, generating, limit).size();
+  };
+  Acceptance good;
+  Acceptance bad;
+  for (int i = 0; i < 30; ++i) {
+    good.Observe(4, 4);
+    bad.Observe(4, 0);
+  }
+  EXPECT_GT(good.rate(), 0.95);
+  EXPECT_LT(bad.rate(), 0.05);
+
+  Speculator cheap_rows(8, /*paced=*/true);
+  Teach(cheap_rows, 1000, 50);
+  EXPECT_EQ(count(cheap_rows, good, 1, 100), 8u);
+  EXPECT_EQ(count(cheap_rows, good, 1, 3), 3u);
+  EXPECT_EQ(count(cheap_rows, good, 1, 0), 0u);
+  EXPECT_EQ(count(cheap_rows, bad, 1, 100), 0u);
+  // A row costs as much as a step of its own: nothing is to be won.
+  Speculator dear_rows(8, /*paced=*/true);
+  Teach(dear_rows, 0, 1000);
+  EXPECT_EQ(count(dear_rows, good, 1, 100), 0u);
+  // Beside many, the weights' pass is shared already.
+  Speculator between(8, /*paced=*/true);
+  Teach(between, 1000, 300);
+  EXPECT_GT(count(between, good, 1, 100), count(between, Acceptance(), 8, 100));
+  Speculator always(8, /*paced=*/false);
+  EXPECT_EQ(count(always, bad, 1, 100), 8u);
+}
+
+TEST(SpeculatorTest, ABadStretchIsForgotten) {
+  Acceptance acceptance;
+  for (int i = 0; i < 30; ++i) acceptance.Observe(4, 0);
+  const double before = acceptance.rate();
+  for (int i = 0; i < 100; ++i) acceptance.Rest();
+  EXPECT_LT(before, 0.05);
+  EXPECT_GT(acceptance.rate(), 0.5);
+}
+
+// A prompt that repeats itself, so that there is something to look up; a model
+// of random weights falls into loops, too.
+EngineRequest Repetitive(uint32_t seed) {
+  std::mt19937 engine(seed);
+  const auto random = [&engine] { return static_cast<uint32_t>(engine()); };
+  EngineRequest request;
+  request.request_id = fmt::format("request {}", seed);
+  const uint32_t period = 3 + random() % 12;
+  Tokens pattern;
+  for (uint32_t i = 0; i < period; ++i) {
+    pattern.push_back(static_cast<int32_t>(random() % kTinyVocabSize));
+  }
+  const uint32_t length = 20 + random() % 60;
+  for (uint32_t i = 0; i < length; ++i) {
+    request.prompt.push_back(pattern[i % period]);
+  }
+  SamplingParams& s = request.sampling;
+  s.max_tokens = 1 + random() % 60;
+  s.temperature = random() % 2 == 0 ? 0.0f : 0.3f;
+  if (random() % 3 == 0) s.repetition_penalty = 1.1f;
+  if (random() % 3 == 0) s.logprobs = 2;
+  if (random() % 4 == 0) s.prompt_logprobs = true;
+  if (random() % 4 == 0) s.stop = {"e", "the"};
+  if (random() % 3 == 0) s.n = 2;
+  s.ignore_eos = random() % 2 == 0;
+  return request;
+}
+
+std::vector<std::string> RunAll(int32_t max_draft, int64_t pages,
+                                EngineStats* stats) {
+  const auto compute = Compute::Create(2);
+  auto engine =
+      Engine::Create(MakeTinyModel(), MakeTinyTokenizer(), compute.get(),
+                     {.kv_budget_bytes = pages * 8192,
+                      .paced = false,
+                      .max_draft = max_draft});
+  EXPECT_TRUE(engine.ok()) << engine.status();
+  std::vector<std::unique_ptr<Collector>> collectors;
+  for (uint32_t seed = 0; seed < 60; ++seed) {
+    EngineRequest request = Repetitive(seed);
+    collectors.push_back(std::make_unique<Collector>(request.sampling.n));
+    const auto ticket =
+        (*engine)->Submit(std::move(request), collectors.back()->Sink());
+    EXPECT_TRUE(ticket.ok()) << ticket.status();
+  }
+  std::vector<std::string> transcripts;
+  for (auto& collector : collectors) {
+    transcripts.push_back(Transcript(collector->Wait()));
+    EXPECT_FALSE(collector->broken());
+  }
+  *stats = (*engine)->Stats();
+  return transcripts;
+}
+
+TEST(SpeculationTest, TheSameBitsWithGuessesAndWithout) {
+  EngineStats plain;
+  const std::vector<std::string> expected = RunAll(0, 1000, &plain);
+  EXPECT_EQ(plain.draft_tokens, 0);
+  // The smaller cache preempts.
+  for (const int64_t pages : {1000, 14}) {
+    for (const int32_t max_draft : {1, 5, 20}) {
+      EngineStats stats;
+      const std::vector<std::string> said = RunAll(max_draft, pages, &stats);
+      int different = 0;
+      for (size_t i = 0; i < said.size(); ++i) {
+        different += said[i] != expected[i];
+      }
+      EXPECT_EQ(different, 0) << max_draft << " guesses, " << pages << " pages";
+      EXPECT_GT(stats.accepted_tokens, 100);
+      EXPECT_GT(stats.draft_tokens, stats.accepted_tokens);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace conclave::engine

@@ -91,7 +91,7 @@ TEST_F(DispatcherTest, TheFirstCandidateAnswers) {
 
 TEST_F(DispatcherTest, TheNextCandidateStepsInBeforeTheFirstToken) {
   for (const bool at_once : {false, true}) {
-    resolver_ = FakeResolver();
+    resolver_.Clear();
     resolver_.Add("down",
                   {.status = Unavailable("refused"), .at_once = at_once});
     resolver_.Add("down", {.status = DataLoss("unit 3"), .at_once = at_once});
@@ -207,7 +207,7 @@ TEST_F(DispatcherTest, AShortDeadlineDoesNotBlameTheTarget) {
 
 TEST_F(DispatcherTest, CancelReachesTheTargetAndIsNotRetried) {
   for (const bool token_first : {false, true}) {
-    resolver_ = FakeResolver();
+    resolver_.Clear();
     FakeTarget::Script script;
     script.hang = true;
     if (token_first) script.words = {"x"};

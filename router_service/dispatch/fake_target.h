@@ -177,6 +177,10 @@ class FakeResolver final : public TargetResolver {
     targets.push_back({fmt::format("{} {}", expert, targets.size()), target});
     return target;
   }
+  void Clear() {
+    const std::lock_guard lock(mutex_);
+    experts_.clear();
+  }
   absl::StatusOr<ResolvedExpert> Resolve(const registry::Snapshot&,
                                          const std::string& name) override {
     const std::lock_guard lock(mutex_);

@@ -82,7 +82,7 @@ TEST_F(EngineTest, TheQueueIsBounded) {
       engine->Submit(Request("c", 1), [](const EngineEvent&) {}).status();
   if (!running.ended()) {
     EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
-    EXPECT_THAT(std::string(Message(full)), HasSubstr("2 requests wait"));
+    EXPECT_THAT(std::string(Message(full)), HasSubstr("requests wait, 2 may"));
   }
   running.Wait();
   for (Collector& c : waiting) {

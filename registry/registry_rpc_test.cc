@@ -269,9 +269,9 @@ TEST_P(RegistryRpcTest, WorkersComeAndGo) {
 }
 
 TEST_P(RegistryRpcTest, CallbacksGetEverySnapshotInOrder) {
-  const auto client = Client();
   std::mutex mutex;
   std::vector<uint64_t> revisions;
+  const auto client = Client();  // goes first: it calls back until then
   client->OnChange([&](std::shared_ptr<const Snapshot> state) {
     std::lock_guard lock(mutex);
     revisions.push_back(state->revision);

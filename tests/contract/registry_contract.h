@@ -247,7 +247,8 @@ TEST_P(RegistryContract, AnExpertServesWhileSomebodyCanAnswerForIt) {
                                               {"v-big", "v-small"}, lease));
   EXPECT_EQ(StateOf("placed"), ExpertState::kServing);
 
-  Reopen();  // The watch ends here; the leases go on.
+  handle.reset();  // Before the registry that it watches.
+  Reopen();        // The leases go on.
   EXPECT_EQ(StateOf("placed"), ExpertState::kServing);
   ASSERT_OK_STATUS(registry_->LeaveWorker("other", other->epoch));
   EXPECT_EQ(StateOf("placed"), ExpertState::kJoining);

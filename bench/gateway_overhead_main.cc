@@ -24,8 +24,8 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/machine.h"
 #include "base/rpc/server.h"
-#include "bench/machine.h"
 #include "expert_workers/client.h"
 #include "router_service/client.h"
 
@@ -232,8 +232,8 @@ int Main(int argc, char** argv) {
     }
   }
   std::printf("%s; model %s, %d requests of 1 token, %d streams of %d\n",
-              bench::MachineAndCommit().c_str(), options.model.c_str(),
-              options.requests, options.streams, options.tokens);
+              MachineLine().c_str(), options.model.c_str(), options.requests,
+              options.streams, options.tokens);
   Print("per request", requests);
   Print("to the first token of a stream", first_tokens);
   Print("per token, mean of a stream", tokens);

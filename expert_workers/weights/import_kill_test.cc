@@ -133,8 +133,8 @@ TEST(ImportKill, LeavesTheOldStateOrTheNew) {
   const auto whole = std::chrono::duration_cast<std::chrono::microseconds>(
       std::chrono::steady_clock::now() - start);
 
-  const char* more = std::getenv("CONCLAVE_TEST_KILLS");
-  const int kills = more != nullptr ? std::atoi(more) : 22;
+  const char* more = std::getenv("CONCLAVE_KILLS");
+  const int kills = more != nullptr ? std::atoi(more) : 27;
   const uint64_t seed = std::random_device{}();
   SCOPED_TRACE(::testing::Message() << "seed " << seed);
   std::mt19937_64 random(seed);

@@ -1,5 +1,6 @@
 #include "expert_workers/weights/gguf_tokenizer.h"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 
@@ -81,6 +82,26 @@ absl::Status ReadSentencePiece(const GgufFile& file,
   return absl::OkStatus();
 }
 
+// Where a file does not say them: the unknown token by its type, the others
+// where the format's own reader looks.
+void AssumeUsualIds(TokenizerSpec* tokenizer) {
+  const auto& types = tokenizer->types;
+  if (tokenizer->unk_id < 0) {
+    const auto unknown = std::ranges::find(types, TokenType::kUnknown);
+    if (unknown != types.end()) {
+      tokenizer->unk_id = static_cast<int32_t>(unknown - types.begin());
+    }
+  }
+  const auto assume = [&types](int32_t usual, int32_t* id) {
+    const auto at = static_cast<size_t>(usual);
+    if (*id < 0 && at < types.size() && types[at] == TokenType::kControl) {
+      *id = usual;
+    }
+  };
+  assume(1, &tokenizer->bos_id);
+  assume(2, &tokenizer->eos_id);
+}
+
 }  // namespace
 
 absl::StatusOr<TokenizerSpec> ReadGgufTokenizer(const GgufFile& file) {
@@ -110,6 +131,9 @@ absl::StatusOr<TokenizerSpec> ReadGgufTokenizer(const GgufFile& file) {
   ASSIGN_OR_RETURN(tokenizer.cls_id, ReadId(file, "cls_token_id"));
   // The misspelling is the format's own.
   ASSIGN_OR_RETURN(tokenizer.sep_id, ReadId(file, "seperator_token_id"));
+  if (tokenizer.kind == TokenizerKind::kSentencePiece) {
+    AssumeUsualIds(&tokenizer);
+  }
   ASSIGN_OR_RETURN(const int32_t end_of_turn, ReadId(file, "eot_token_id"));
   ASSIGN_OR_RETURN(const int32_t end_of_message, ReadId(file, "eom_token_id"));
   tokenizer.end_of_turn_ids = {end_of_turn, end_of_message};

@@ -2,6 +2,8 @@
 
 #include <vector>
 
+#include "expert_workers/weights/hf_sentencepiece.h"
+#include "expert_workers/weights/sentencepiece_file.h"
 #include "expert_workers/weights/tokenizer_facts.h"
 
 namespace conclave::weights {
@@ -10,6 +12,38 @@ namespace {
 absl::StatusOr<std::string> TypeOf(const Json& object) {
   ASSIGN_OR_RETURN(auto type, TextMember(object, "type"));
   return type.value_or("");
+}
+
+struct AddedToken {
+  std::string text;
+  Json id;
+  TokenType type;
+};
+
+absl::StatusOr<AddedToken> AddedTokenOf(const Json& token, const Json& id) {
+  ASSIGN_OR_RETURN(auto text, TextMember(token, "content"));
+  ASSIGN_OR_RETURN(const auto special, BoolMember(token, "special"));
+  if (!text) return InvalidArgument("an added token has no content");
+  return AddedToken{*std::move(text), id,
+                    special.value_or(false) ? TokenType::kControl
+                                            : TokenType::kUserDefined};
+}
+
+// "added_tokens" of tokenizer.json.
+absl::StatusOr<std::vector<AddedToken>> AddedTokens(const Json& json) {
+  std::vector<AddedToken> tokens;
+  const Json* added = Member(json, "added_tokens");
+  if (added == nullptr) return tokens;
+  if (!added->is_array()) {
+    return InvalidArgument("\"added_tokens\" is not a list");
+  }
+  for (const Json& token : *added) {
+    const Json* id = Member(token, "id");
+    if (id == nullptr) return InvalidArgument("an added token has no id");
+    ASSIGN_OR_RETURN(AddedToken read, AddedTokenOf(token, *id));
+    tokens.push_back(std::move(read));
+  }
+  return tokens;
 }
 
 absl::Status Place(const std::string& text, const Json& id, TokenType type,
@@ -46,46 +80,15 @@ absl::Status ReadTokens(const Json& json, const Json& model,
     RETURN_IF_ERROR(
         Place(text, id, TokenType::kNormal, &placed, tokenizer));
   }
-  const Json* added = Member(json, "added_tokens");
-  if (added != nullptr && !added->is_array()) {
-    return InvalidArgument("\"added_tokens\" is not a list");
-  }
-  for (const Json& token : added != nullptr ? *added : Json::array()) {
-    ASSIGN_OR_RETURN(const auto text, TextMember(token, "content"));
-    ASSIGN_OR_RETURN(const auto special, BoolMember(token, "special"));
-    const Json* id = Member(token, "id");
-    if (!text || id == nullptr) {
-      return InvalidArgument("an added token has no content or no id");
-    }
-    RETURN_IF_ERROR(Place(*text, *id,
-                          special.value_or(false) ? TokenType::kControl
-                                                  : TokenType::kUserDefined,
-                          &placed, tokenizer));
+  ASSIGN_OR_RETURN(const std::vector<AddedToken> added, AddedTokens(json));
+  for (const AddedToken& token : added) {
+    RETURN_IF_ERROR(
+        Place(token.text, token.id, token.type, &placed, tokenizer));
   }
   for (size_t id = 0; id < placed.size(); ++id) {
     if (placed[id]) continue;
     tokenizer->tokens[id] = fmt::format("[PAD{}]", id);
     tokenizer->types[id] = TokenType::kUnused;
-  }
-  return absl::OkStatus();
-}
-
-// "left right", from either of the two ways merges are written.
-absl::Status ReadMerges(const Json& model, TokenizerSpec* tokenizer) {
-  const Json* merges = Member(model, "merges");
-  if (merges == nullptr || !merges->is_array()) {
-    return InvalidArgument("\"merges\" is not a list");
-  }
-  for (const Json& merge : *merges) {
-    if (merge.is_string()) {
-      tokenizer->merges.push_back(merge.get<std::string>());
-    } else if (merge.is_array() && merge.size() == 2 &&
-               merge[0].is_string() && merge[1].is_string()) {
-      tokenizer->merges.push_back(merge[0].get<std::string>() + " " +
-                                  merge[1].get<std::string>());
-    } else {
-      return InvalidArgument("a merge is neither \"a b\" nor [\"a\", \"b\"]");
-    }
   }
   return absl::OkStatus();
 }
@@ -215,6 +218,8 @@ absl::Status ReadSpecials(const Json& settings, TokenizerSpec* tokenizer) {
       {"cls_token", &tokenizer->cls_id}, {"sep_token", &tokenizer->sep_id},
   };
   for (const auto& [key, id] : specials) {
+    // A SentencePiece file has said them before.
+    if (*id >= 0 && Member(settings, key) == nullptr) continue;
     ASSIGN_OR_RETURN(*id, SpecialId(settings, key, *tokenizer));
   }
   if (tokenizer->kind != TokenizerKind::kWordPiece) return absl::OkStatus();
@@ -233,6 +238,37 @@ absl::Status ReadSpecials(const Json& settings, TokenizerSpec* tokenizer) {
   return absl::OkStatus();
 }
 
+// A token added to a SentencePiece file's: a new one, or another role for one
+// that is there. A piece of text keeps its text.
+absl::Status Replace(const AddedToken& token, TokenizerSpec* tokenizer) {
+  if (!token.id.is_number_unsigned() ||
+      token.id.get<uint64_t>() >= tokenizer->tokens.size()) {
+    return InvalidArgument(
+        "token \"{}\" has an id outside the vocabulary of {}",
+        token.text.substr(0, 64), tokenizer->tokens.size());
+  }
+  const auto at = token.id.get<uint64_t>();
+  const TokenType type = tokenizer->types[at];
+  const bool is_text = type == TokenType::kNormal || type == TokenType::kByte;
+  if (is_text && tokenizer->tokens[at] != token.text) {
+    return InvalidArgument("id {} is both \"{}\" and \"{}\"", at,
+                           tokenizer->tokens[at].substr(0, 64),
+                           token.text.substr(0, 64));
+  }
+  tokenizer->tokens[at] = token.text;
+  tokenizer->types[at] = token.type;
+  return absl::OkStatus();
+}
+
+absl::Status Finish(const Json& settings, bool adds_bos,
+                    TokenizerSpec* tokenizer) {
+  ASSIGN_OR_RETURN(const auto add_bos, BoolMember(settings, "add_bos_token"));
+  tokenizer->add_bos =
+      tokenizer->bos_id >= 0 && add_bos.value_or(adds_bos);
+  AddEndOfTurnIds(tokenizer);
+  return CheckTokenizer(*tokenizer);
+}
+
 }  // namespace
 
 absl::StatusOr<TokenizerSpec> ReadHfTokenizer(const Json& json,
@@ -243,10 +279,12 @@ absl::StatusOr<TokenizerSpec> ReadHfTokenizer(const Json& json,
   if (model == nullptr) return InvalidArgument("\"model\" is missing");
   RETURN_IF_ERROR(ReadTokens(json, *model, vocab_size, &tokenizer));
   ASSIGN_OR_RETURN(const std::string type, TypeOf(*model));
-  if (type == "BPE") {
+  if (type == "BPE" && IsSentencePieceJson(json)) {
+    RETURN_IF_ERROR(ReadSentencePieceJson(json, &tokenizer));
+  } else if (type == "BPE") {
     tokenizer.kind = TokenizerKind::kByteLevelBpe;
     ASSIGN_OR_RETURN(tokenizer.pre, SplitRuleOf(json));
-    RETURN_IF_ERROR(ReadMerges(*model, &tokenizer));
+    ASSIGN_OR_RETURN(tokenizer.merges, ReadMerges(*model));
   } else if (type == "WordPiece") {
     RETURN_IF_ERROR(ReadWordPiece(json, *model, &tokenizer));
   } else {
@@ -255,13 +293,55 @@ absl::StatusOr<TokenizerSpec> ReadHfTokenizer(const Json& json,
         type.substr(0, 64));
   }
   RETURN_IF_ERROR(ReadSpecials(settings, &tokenizer));
-  ASSIGN_OR_RETURN(const auto add_bos, BoolMember(settings, "add_bos_token"));
-  tokenizer.add_bos =
-      tokenizer.bos_id >= 0 &&
-      add_bos.value_or(TemplateAddsBos(json, tokenizer));
-  AddEndOfTurnIds(&tokenizer);
-  RETURN_IF_ERROR(CheckTokenizer(tokenizer));
+  RETURN_IF_ERROR(Finish(settings, TemplateAddsBos(json, tokenizer),
+                         &tokenizer));
   return tokenizer;
+}
+
+absl::StatusOr<TokenizerSpec> ReadHfSentencePiece(std::string_view file,
+                                                  const Json& json,
+                                                  const Json& settings,
+                                                  int64_t vocab_size) {
+  ASSIGN_OR_RETURN(TokenizerSpec tokenizer,
+                   ReadSentencePieceFile(file, vocab_size));
+  ASSIGN_OR_RETURN(std::vector<AddedToken> added, AddedTokens(json));
+  // "added_tokens_decoder" of tokenizer_config.json says the same by id.
+  const Json* by_id = Member(settings, "added_tokens_decoder");
+  if (by_id != nullptr && by_id->is_object()) {
+    for (const auto& [id, token] : by_id->items()) {
+      ASSIGN_OR_RETURN(AddedToken read,
+                       AddedTokenOf(token, Json::parse(id, nullptr, false)));
+      added.push_back(std::move(read));
+    }
+  }
+  for (const AddedToken& token : added) {
+    RETURN_IF_ERROR(Replace(token, &tokenizer));
+  }
+  RETURN_IF_ERROR(ReadSpecials(settings, &tokenizer));
+  const bool adds_bos = !json.contains("post_processor") ||
+                        TemplateAddsBos(json, tokenizer);
+  RETURN_IF_ERROR(Finish(settings, adds_bos, &tokenizer));
+  return tokenizer;
+}
+
+absl::StatusOr<std::vector<std::string>> ReadMerges(const Json& model) {
+  const Json* merges = Member(model, "merges");
+  if (merges == nullptr || !merges->is_array()) {
+    return InvalidArgument("\"merges\" is not a list");
+  }
+  std::vector<std::string> lines;
+  for (const Json& merge : *merges) {
+    if (merge.is_string()) {
+      lines.push_back(merge.get<std::string>());
+    } else if (merge.is_array() && merge.size() == 2 &&
+               merge[0].is_string() && merge[1].is_string()) {
+      lines.push_back(merge[0].get<std::string>() + " " +
+                      merge[1].get<std::string>());
+    } else {
+      return InvalidArgument("a merge is neither \"a b\" nor [\"a\", \"b\"]");
+    }
+  }
+  return lines;
 }
 
 std::string ChatTemplateOf(const Json& settings) {

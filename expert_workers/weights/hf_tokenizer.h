@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/status.h"
 #include "expert_workers/weights/json.h"
@@ -11,7 +13,8 @@
 
 namespace conclave::weights {
 
-// Byte-level BPE and WordPiece. Ids from the vocabulary's size to `vocab_size`
+// Byte-level BPE, WordPiece, and SentencePiece's BPE as tokenizer.json holds
+// it. Ids from the vocabulary's size to `vocab_size`
 // become unused tokens "[PAD<id>]", as in GGUF: embeddings are often padded.
 //   settings  tokenizer_config.json, or an empty object
 //   INVALID_ARGUMENT  ids with holes, twice or out of range; malformed merges
@@ -19,6 +22,17 @@ namespace conclave::weights {
 absl::StatusOr<TokenizerSpec> ReadHfTokenizer(const Json& tokenizer,
                                               const Json& settings,
                                               int64_t vocab_size);
+
+// A folder's tokenizer.model, with what tokenizer.json and the settings add.
+//   json  tokenizer.json, or an empty object
+absl::StatusOr<TokenizerSpec> ReadHfSentencePiece(std::string_view file,
+                                                  const Json& json,
+                                                  const Json& settings,
+                                                  int64_t vocab_size);
+
+// "merges" of tokenizer.json's model as "left right", from either of the two
+// ways they are written.
+absl::StatusOr<std::vector<std::string>> ReadMerges(const Json& model);
 
 // "chat_template" of tokenizer_config.json: a string, or a list of named ones
 // of which "default" is taken. "" when there is none.

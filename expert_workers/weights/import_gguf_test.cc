@@ -144,6 +144,168 @@ TEST(ImportGguf, HostileNumbersAreRefused) {
   }
 }
 
+TinyModel TinyGemma() {
+  TinyModel tiny;
+  tiny.architecture = "gemma3";
+  tiny.num_layers = 7;
+  tiny.sentencepiece = true;
+  return tiny;
+}
+
+// `change` adds keys to TinyGemma's own.
+absl::StatusOr<ModelSource> OpenGemma(
+    const std::function<void(GgufBuilder*)>& change,
+    const std::function<void(TinyModel*)>& alter = nullptr) {
+  TinyModel tiny = TinyGemma();
+  tiny.more = change;
+  if (alter) alter(&tiny);
+  return Open(tiny.Build());
+}
+
+void Window512(GgufBuilder* file) {
+  file->Int("gemma3.attention.sliding_window", 512);
+}
+
+TEST(ImportGguf, ReadsAGemma) {
+  const auto source = OpenGemma([](GgufBuilder* file) {
+    Window512(file);
+    file->Float("gemma3.rope.freq_base", 1e6f);
+    file->Text("gemma3.rope.scaling.type", "linear");
+    file->Float("gemma3.rope.scaling.factor", 8.0f);
+    file->Bool("tokenizer.ggml.add_space_prefix", false);
+  });
+  ASSERT_TRUE(source.ok()) << source.status();
+  const ModelHyperparameters& model = source->spec.hyperparameters;
+  EXPECT_THAT(model.layer_windows,
+              ElementsAre(512, 512, 512, 512, 512, 0, 512));
+  EXPECT_EQ(model.rope_theta, 1e6f);
+  EXPECT_EQ(model.rope_local_theta, 1e4f);
+  EXPECT_EQ(model.rope_scaling, "linear");
+  EXPECT_EQ(model.attention_scale, 0.0f);
+  EXPECT_TRUE(model.tied_embeddings);
+  const TokenizerSpec& tokenizer = source->spec.tokenizer;
+  EXPECT_EQ(tokenizer.kind, TokenizerKind::kSentencePiece);
+  EXPECT_FALSE(tokenizer.add_space_prefix);
+  EXPECT_EQ(tokenizer.unk_id, 2);
+  EXPECT_EQ(tokenizer.bos_id, 1);  // the usual one
+  EXPECT_EQ(source->units[1].tensors.size(), 13u);
+  EXPECT_EQ(source->units[1].tensors[0].plus, 0.0f);
+}
+
+TEST(ImportGguf, HostileGemmasAreRefused) {
+  const struct {
+    const char* says;
+    std::function<void(GgufBuilder*)> change;
+    std::function<void(TinyModel*)> alter;
+  } cases[] = {
+      {"gemma3.attention.sliding_window is missing", nullptr, nullptr},
+      {"sliding window is 0",
+       [](GgufBuilder* f) { f->Int("gemma3.attention.sliding_window", 0); },
+       nullptr},
+      {"sliding window is 4294967295",
+       [](GgufBuilder* f) { f->Int("gemma3.attention.sliding_window", ~0u); },
+       nullptr},
+      {"pattern is 0",
+       [](GgufBuilder* f) {
+         Window512(f);
+         f->Int("gemma3.attention.sliding_window_pattern", 0);
+       },
+       nullptr},
+      {"final_logit_softcapping",
+       [](GgufBuilder* f) {
+         Window512(f);
+         f->Float("gemma3.final_logit_softcapping", 30.0f);
+       },
+       nullptr},
+      {"rope_local_theta is",
+       [](GgufBuilder* f) {
+         Window512(f);
+         f->Float("gemma3.rope.freq_base_swa", -1.0f);
+       },
+       nullptr},
+      {"blk.3.post_ffw_norm.weight is missing", Window512,
+       [](TinyModel* m) { m->without = "blk.3.post_ffw_norm.weight"; }},
+      {"blk.0.attn_q_norm.weight is 1 by 17",
+       [](GgufBuilder* f) {
+         Window512(f);
+         f->Tensor("blk.0.attn_q_norm.weight", 0, {17},
+                   testing::Floats(17, 1));
+       },
+       [](TinyModel* m) { m->without = "blk.0.attn_q_norm.weight"; }},
+      {"40 tokens, but 39 scores", Window512,
+       [](TinyModel* m) { m->num_scores = 39; }},
+      {"40 tokens, but 0 scores", Window512,
+       [](TinyModel* m) { m->num_scores = 0; }},
+      {"precompiled_charsmap",
+       [](GgufBuilder* f) {
+         Window512(f);
+         f->Ints("tokenizer.ggml.precompiled_charsmap", {1});
+       },
+       nullptr},
+  };
+  for (const auto& [says, change, alter] : cases) {
+    const auto source = OpenGemma(change, alter);
+    ASSERT_FALSE(source.ok()) << says;
+    EXPECT_THAT(MessageOf(source), HasSubstr(says));
+  }
+}
+
+TEST(ImportGguf, BadRopesAreRefused) {
+  const struct {
+    const char* says;
+    std::function<void(GgufBuilder*)> change;
+  } cases[] = {
+      {"rope_factor is 0",
+       [](GgufBuilder* f) { f->Float("llama.rope.scaling.factor", 0); }},
+      {"rope_factor is -4",
+       [](GgufBuilder* f) { f->Float("llama.rope.scaling.factor", -4); }},
+      {"rope_factor is 0.5",
+       [](GgufBuilder* f) { f->Float("llama.rope.scaling.factor", 0.5f); }},
+      {"rope_factor is nan",
+       [](GgufBuilder* f) {
+         f->Float("llama.rope.scaling.factor", std::nanf(""));
+       }},
+      {"rope_theta is inf",
+       [](GgufBuilder* f) {
+         f->Float("llama.rope.freq_base",
+                  std::numeric_limits<float>::infinity());
+       }},
+      {"rope_theta is 1",
+       [](GgufBuilder* f) { f->Float("llama.rope.freq_base", 1); }},
+      {"longrope",
+       [](GgufBuilder* f) {
+         f->Text("llama.rope.scaling.type", "longrope");
+       }},
+      {"rope_beta_fast is 1",
+       [](GgufBuilder* f) {
+         f->Text("llama.rope.scaling.type", "yarn");
+         f->Float("llama.rope.scaling.factor", 4);
+         f->Float("llama.rope.scaling.yarn_beta_fast", 1);
+       }},
+      {"yarn_ext_factor",
+       [](GgufBuilder* f) {
+         f->Text("llama.rope.scaling.type", "yarn");
+         f->Float("llama.rope.scaling.factor", 4);
+         f->Float("llama.rope.scaling.yarn_ext_factor", 0.5f);
+       }},
+      {"no original context",
+       [](GgufBuilder* f) {
+         f->Text("llama.rope.scaling.type", "yarn");
+         f->Float("llama.rope.scaling.factor", 4);
+         f->Int("llama.rope.scaling.original_context_length", 0);
+       }},
+      {"sliding window is 0",
+       [](GgufBuilder* f) { f->Int("llama.attention.sliding_window", 0); }},
+  };
+  for (const auto& [says, change] : cases) {
+    TinyModel tiny;
+    tiny.more = change;
+    const auto source = Open(tiny.Build());
+    ASSERT_FALSE(source.ok()) << says;
+    EXPECT_THAT(MessageOf(source), HasSubstr(says));
+  }
+}
+
 // GGUF holds a llama's Q and K rows as x0 y0 x1 y1 ..; the kernels want
 // x0 x1 .. y0 y1 ...
 TEST(ImportGguf, UndoesTheRopePermutation) {

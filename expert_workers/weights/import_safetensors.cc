@@ -9,6 +9,7 @@
 #include "expert_workers/weights/family_units.h"
 #include "expert_workers/weights/hf_config.h"
 #include "expert_workers/weights/hf_names.h"
+#include "expert_workers/weights/hf_sentencepiece.h"
 #include "expert_workers/weights/hf_tokenizer.h"
 #include "expert_workers/weights/json.h"
 #include "expert_workers/weights/safetensors_file.h"
@@ -83,17 +84,14 @@ class FolderImporter {
   }
 
   absl::Status ReadTokenizer(const Json& config) {
-    ASSIGN_OR_RETURN(const Json json, ReadJson("tokenizer.json", 64 * kMiB));
+    ASSIGN_OR_RETURN(const Json json,
+                     ReadOptionalJson("tokenizer.json", 64 * kMiB));
     ASSIGN_OR_RETURN(const Json settings,
                      ReadOptionalJson("tokenizer_config.json", 16 * kMiB));
     ASSIGN_OR_RETURN(const Json generation,
                      ReadOptionalJson("generation_config.json", kMiB));
     TokenizerSpec& tokenizer = source_.spec.tokenizer;
-    ASSIGN_OR_RETURN(
-        tokenizer,
-        Named("tokenizer.json",
-              ReadHfTokenizer(json, settings,
-                              source_.spec.hyperparameters.vocab_size)));
+    ASSIGN_OR_RETURN(tokenizer, ReadVocabulary(json, settings));
     RETURN_IF_ERROR(AddEndIds(config, &tokenizer));
     RETURN_IF_ERROR(AddEndIds(generation, &tokenizer));
     AddEndOfTurnIds(&tokenizer);
@@ -105,6 +103,30 @@ class FolderImporter {
     source_.spec.chat_template =
         jinja.ok() ? *std::move(jinja) : ChatTemplateOf(settings);
     return absl::OkStatus();
+  }
+
+  // tokenizer.json; or tokenizer.model, where that is what the other was made
+  // from.
+  absl::StatusOr<TokenizerSpec> ReadVocabulary(const Json& json,
+                                               const Json& settings) {
+    const int64_t vocab_size = source_.spec.hyperparameters.vocab_size;
+    if (json.empty() || IsSentencePieceJson(json)) {
+      const absl::StatusOr<std::string> file =
+          ReadText("tokenizer.model", 64 * kMiB);
+      if (file.ok()) {
+        return Named("tokenizer.model",
+                     ReadHfSentencePiece(*file, json, settings, vocab_size));
+      }
+      if (!absl::IsNotFound(file.status())) return file.status();
+    }
+    if (json.empty()) {
+      return InvalidArgument(
+          "{} has neither tokenizer.json nor tokenizer.model; a model's folder "
+          "needs one",
+          folder_.name());
+    }
+    return Named("tokenizer.json",
+                 ReadHfTokenizer(json, settings, vocab_size));
   }
 
   // "eos_token_id": one id or a list. The first is the EOS where the

@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "expert_workers/families/family.h"
 #include "expert_workers/weights/byte_source.h"
 #include "expert_workers/weights/gguf_file.h"
 #include "kernels/quant_type.h"
@@ -115,6 +116,13 @@ class GgufBuilder {
     for (const std::string& value : values) String(&keys_, value);
     return *this;
   }
+  GgufBuilder& Floats(std::string_view key, const std::vector<float>& values) {
+    Key(key, GgufType::kArray);
+    Append(&keys_, static_cast<uint32_t>(GgufType::kFloat32));
+    Append(&keys_, static_cast<uint64_t>(values.size()));
+    for (const float value : values) Append(&keys_, value);
+    return *this;
+  }
   GgufBuilder& Ints(std::string_view key, const std::vector<int32_t>& values) {
     Key(key, GgufType::kArray);
     Append(&keys_, static_cast<uint32_t>(GgufType::kInt32));
@@ -165,7 +173,7 @@ class GgufBuilder {
   uint64_t num_tensors_ = 0;
 };
 
-// A llama (or qwen2) of a few kilobytes with random weights.
+// A GGUF model of a few kilobytes with random weights, of any family.
 struct TinyModel {
   std::string architecture = "llama";
   uint32_t num_layers = 2;
@@ -179,6 +187,8 @@ struct TinyModel {
   uint32_t first_different_layer = 1000;
   kernels::QuantType matrix_type = kernels::QuantType::kQ8_0;
   std::string without;  // leaves out the tensor of this name
+  bool sentencepiece = false;
+  size_t num_scores = 40;
   std::function<void(GgufBuilder*)> more;  // adds keys and tensors
 
   std::vector<std::string> Tokens() const {
@@ -201,13 +211,18 @@ struct TinyModel {
     file.Int(a + "attention.head_count", heads);
     file.Int(a + "attention.head_count_kv", kv_heads);
     file.Float(a + "attention.layer_norm_rms_epsilon", 1e-5f);
-    file.Text("tokenizer.ggml.model", "gpt2");
+    file.Text("tokenizer.ggml.model", sentencepiece ? "llama" : "gpt2");
     file.Text("tokenizer.ggml.pre", "smollm");
     file.Strings("tokenizer.ggml.tokens", Tokens());
     std::vector<int32_t> types(vocab, 1);
     types[0] = types[1] = types[2] = 3;
     file.Ints("tokenizer.ggml.token_type", types);
-    file.Strings("tokenizer.ggml.merges", {"a b", "c d"});
+    if (sentencepiece) {
+      file.Floats("tokenizer.ggml.scores", std::vector<float>(num_scores));
+      file.Int("tokenizer.ggml.unknown_token_id", 2);
+    } else {
+      file.Strings("tokenizer.ggml.merges", {"a b", "c d"});
+    }
     file.Int("tokenizer.ggml.eos_token_id", 0);
     file.Text("tokenizer.chat_template", "{{ messages }}");
     uint32_t next = seed * 1000;
@@ -223,25 +238,33 @@ struct TinyModel {
                   Quantised(matrix_type, static_cast<int64_t>(cols * rows),
                             tensor_seed));
     };
-    const uint64_t kv = hidden / heads * kv_heads;
+    const families::Family& family = *families::FindFamily(
+        families::FindFamily(architecture) != nullptr ? architecture
+                                                      : "llama");
+    ModelHyperparameters model;
+    model.hidden_size = hidden;
+    model.intermediate_size = ffn;
+    model.num_heads = heads;
+    model.num_kv_heads = kv_heads;
+    model.head_dim = hidden / heads;
+    model.vocab_size = vocab;
+    const auto add_rule = [&](const std::string& prefix,
+                              const families::TensorRule& rule,
+                              uint32_t extra) {
+      const auto side = [&](families::Side s) {
+        return static_cast<uint64_t>(families::Extent(s, model));
+      };
+      const bool vector = rule.rows == families::Side::kOne;
+      add(prefix + std::string(rule.gguf), side(rule.cols),
+          vector ? 0 : side(rule.rows), extra);
+    };
     add("token_embd.weight", hidden, vocab, 0);
     for (uint32_t layer = 0; layer < num_layers; ++layer) {
-      const std::string b = "blk." + std::to_string(layer) + ".";
-      const uint32_t extra = layer >= first_different_layer ? 500 : 0;
-      add(b + "attn_norm.weight", hidden, 0, extra);
-      add(b + "attn_q.weight", hidden, hidden, extra);
-      add(b + "attn_k.weight", hidden, kv, extra);
-      add(b + "attn_v.weight", hidden, kv, extra);
-      if (architecture == "qwen2") {
-        add(b + "attn_q.bias", hidden, 0, extra);
-        add(b + "attn_k.bias", kv, 0, extra);
-        add(b + "attn_v.bias", kv, 0, extra);
+      for (const auto& rule : families::RulesOf(family.list_layer)) {
+        if (rule.optional) continue;
+        add_rule("blk." + std::to_string(layer) + ".", rule,
+                 layer >= first_different_layer ? 500 : 0);
       }
-      add(b + "attn_output.weight", hidden, hidden, extra);
-      add(b + "ffn_norm.weight", hidden, 0, extra);
-      add(b + "ffn_gate.weight", hidden, ffn, extra);
-      add(b + "ffn_up.weight", hidden, ffn, extra);
-      add(b + "ffn_down.weight", ffn, hidden, extra);
     }
     if (more) more(&file);
     add("output_norm.weight", hidden, 0, 0);

@@ -83,6 +83,17 @@ int32_t FindToken(const TokenizerSpec& tokenizer, std::string_view text) {
   return static_cast<int32_t>(it - tokenizer.tokens.begin());
 }
 
+void PadVocabulary(int64_t vocab_size, TokenizerSpec* tokenizer) {
+  for (auto id = static_cast<int64_t>(tokenizer->tokens.size());
+       id < vocab_size; ++id) {
+    tokenizer->tokens.push_back(fmt::format("[PAD{}]", id));
+    tokenizer->types.push_back(TokenType::kUnused);
+    if (tokenizer->kind == TokenizerKind::kSentencePiece) {
+      tokenizer->scores.push_back(-1e9f);  // after everything else
+    }
+  }
+}
+
 absl::Status CheckTokenizer(const TokenizerSpec& tokenizer) {
   const size_t size = tokenizer.tokens.size();
   if (size == 0) return InvalidArgument("the tokenizer has no tokens");
@@ -90,9 +101,13 @@ absl::Status CheckTokenizer(const TokenizerSpec& tokenizer) {
     return InvalidArgument("{} tokens, but {} token types", size,
                            tokenizer.types.size());
   }
-  if (!tokenizer.scores.empty() && tokenizer.scores.size() != size) {
+  const bool scored = tokenizer.kind == TokenizerKind::kSentencePiece;
+  if (tokenizer.scores.size() != (scored ? size : 0)) {
     return InvalidArgument("{} tokens, but {} scores", size,
                            tokenizer.scores.size());
+  }
+  if (scored && tokenizer.unk_id < 0) {
+    return InvalidArgument("the vocabulary has no unknown token");
   }
   for (const std::string& merge : tokenizer.merges) {
     const size_t space = merge.find(' ');

@@ -2,6 +2,7 @@
 #ifndef CONCLAVE_EXPERT_WORKERS_WEIGHTS_TOKENIZER_FACTS_H_
 #define CONCLAVE_EXPERT_WORKERS_WEIGHTS_TOKENIZER_FACTS_H_
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -25,6 +26,10 @@ void AddEndOfTurnIds(TokenizerSpec* tokenizer);
 
 // The id of a token by its text; -1 when there is none.
 int32_t FindToken(const TokenizerSpec& tokenizer, std::string_view text);
+
+// Appends unused tokens "[PAD<id>]" up to `vocab_size`: embeddings are often
+// padded, and GGUF writes the vocabulary so.
+void PadVocabulary(int64_t vocab_size, TokenizerSpec* tokenizer);
 
 // Every id inside the vocabulary, lists of one length, merges well formed.
 absl::Status CheckTokenizer(const TokenizerSpec& tokenizer);

@@ -1,8 +1,9 @@
 """Golden token ids from Hugging Face `tokenizers` and from `sentencepiece`.
 
 Usage: CONCLAVE_MODELS=DIR make_golden.py [NAME]...
-NAME: smollm2 qwen2_coder minilm trained gemma3 trained_sentencepiece; all when
-none is given. Needs tokenizers, sentencepiece and gguf. DIR holds the models that scripts/fetch_models
+NAME: smollm2 qwen2_coder minilm trained gemma3 trained_sentencepiece
+sentencepiece_folder (which needs transformers); all when none is given. Needs
+tokenizers, sentencepiece and gguf. DIR holds the models that scripts/fetch_models
 fetches. The strings are generated here and in the C++ test alike, from
 fragments.json, so only hashes of ids are kept: one per 100 strings, the first
 50 strings in full.
@@ -238,6 +239,34 @@ def trained_sentencepiece():
         write("trained_sentencepiece_" + name, content)
 
 
+def sentencepiece_folder():
+    """One vocabulary as tokenizer.model and as transformers converts it."""
+    import transformers
+    folder = HERE / "sentencepiece_folder"
+    folder.mkdir(exist_ok=True)
+    lines = ["".join(c for c in t if ord(c) < 0x180 and c != "\n")
+             for i, t in enumerate(strings()) if i % 3 == 0]
+    model = io.BytesIO()  # a file's path would stand in the file
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=model, model_type="bpe",
+        vocab_size=700, byte_fallback=True,
+        normalization_rule_name="identity", remove_extra_whitespaces=False,
+        character_coverage=0.98, user_defined_symbols=["<tool_call>"],
+        minloglevel=2, num_threads=1)
+    (folder / "tokenizer.model").write_bytes(model.getvalue())
+    config = folder / "config.json"
+    config.write_text(json.dumps({"model_type": "llama", "vocab_size": 700}))
+    settings = folder / "tokenizer_config.json"
+    settings.write_text(json.dumps({"tokenizer_class": "LlamaTokenizer",
+                                    "legacy": False}))
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    config.unlink()
+    for file in (settings, folder / "tokenizer.json"):
+        state = json.loads(file.read_text())
+        state.pop("local_files_only", None)
+        file.write_text(json.dumps(state, separators=(",", ":")) + "\n")
+
+
 ALL = {
     "smollm2": lambda: from_gguf("smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
     "qwen2_coder": lambda: from_gguf(
@@ -246,6 +275,7 @@ ALL = {
     "trained": lambda: (trained("gpt2"), trained("llama-bpe")),
     "gemma3": gemma3,
     "trained_sentencepiece": trained_sentencepiece,
+    "sentencepiece_folder": sentencepiece_folder,
 }
 
 if __name__ == "__main__":

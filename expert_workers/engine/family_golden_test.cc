@@ -1,0 +1,281 @@
+// Small random models of every family, from safetensors and from GGUF, against
+// transformers' logits (tests/golden/families): through import, store and
+// memory, as a real one would go.
+#include <fmt/core.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "expert_workers/engine/forward/language_model.h"
+#include "expert_workers/weights/hf_names.h"
+#include "expert_workers/weights/test_files.h"
+#include "expert_workers/weights/weight_store.h"
+
+namespace conclave::engine {
+namespace {
+
+using weights::testing::TempDir;
+using Json = nlohmann::json;
+
+// make_golden.py's formula.
+std::vector<float> Values(const std::string& name, const Json& golden) {
+  uint64_t seed = 0xCBF29CE484222325;
+  for (const char c : name) {
+    seed = (seed ^ static_cast<uint8_t>(c)) * 0x100000001B3;
+  }
+  const Json& shape = golden["tensors"][name];
+  size_t count = 1;
+  for (const auto& side : shape) count *= side.get<size_t>();
+  const bool norm = name.find("norm") != std::string::npos;
+  const bool matrix =
+      shape.size() == 2 && name.find("embed_tokens") == std::string::npos;
+  std::vector<float> values;
+  for (uint64_t i = 0; i < count; ++i) {
+    uint64_t x = seed + i * 0x9E3779B97F4A7C15;
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
+    x ^= x >> 31;
+    float unit = (static_cast<float>(x >> 52) - 2048) / 2048;
+    if (norm || matrix) unit *= 0.25f;
+    values.push_back(norm ? golden["norm_centre"].get<float>() + unit : unit);
+  }
+  return values;
+}
+
+template <typename T>
+std::string BytesOf(const std::vector<T>& values) {
+  return {reinterpret_cast<const char*>(values.data()),
+          values.size() * sizeof(T)};
+}
+
+std::vector<uint16_t> Halves(const std::vector<float>& values) {
+  std::vector<uint16_t> halves;
+  for (const float v : values) halves.push_back(kernels::FloatToHalf(v));
+  return halves;
+}
+
+// Matrices in half precision, which holds them exactly; vectors in full.
+void WriteSafetensors(const Json& golden, const std::string& path) {
+  Json header = Json::object();
+  std::string data;
+  for (const auto& [name, shape] : golden["tensors"].items()) {
+    const size_t begin = data.size();
+    const std::vector<float> values = Values(name, golden);
+    data += shape.size() == 2 ? BytesOf(Halves(values)) : BytesOf(values);
+    header[name] = {{"dtype", shape.size() == 2 ? "F16" : "F32"},
+                    {"shape", shape},
+                    {"data_offsets", {begin, data.size()}}};
+  }
+  const std::string text = header.dump();
+  std::string file;
+  weights::testing::Append(&file, static_cast<uint64_t>(text.size()));
+  weights::testing::WriteFile(path, file + text + data);
+}
+
+void WriteFolder(const Json& golden, const Json& config,
+                 const std::string& path) {
+  std::filesystem::create_directory(path);
+  WriteSafetensors(golden, path + "/model.safetensors");
+  weights::testing::WriteFile(path + "/config.json", config.dump());
+  weights::testing::WriteFile(path + "/tokenizer.json",
+                              R"({"pre_tokenizer": {"type": "ByteLevel"},
+                                  "model": {"type": "BPE", "vocab": {"a": 0},
+                                            "merges": []}})");
+}
+
+// Rows as GGUF's llama files have them: each head's halves interleaved.
+std::vector<float> Interleaved(const std::vector<float>& values, size_t cols,
+                               size_t head_dim) {
+  std::vector<float> out(values.size());
+  for (size_t row = 0; row * cols < values.size(); ++row) {
+    const size_t within = row % head_dim;
+    const size_t half = within % 2 * (head_dim / 2);
+    const size_t from = row - within + half + within / 2;
+    std::copy_n(values.begin() + static_cast<ptrdiff_t>(from * cols), cols,
+                out.begin() + static_cast<ptrdiff_t>(row * cols));
+  }
+  return out;
+}
+
+void WriteGguf(const Json& golden, const std::string& path) {
+  const Json& gguf = golden["gguf"];
+  const Json& keys = gguf["keys"];
+  const auto architecture = gguf["architecture"].get<std::string>();
+  weights::testing::GgufBuilder file;
+  file.Text("general.architecture", architecture);
+  for (const auto& [key, value] : keys.items()) {
+    const std::string name = architecture + "." + key;
+    if (value.is_string()) file.Text(name, value.get<std::string>());
+    if (value.is_number_float()) file.Float(name, value.get<float>());
+    if (value.is_number_integer()) file.Int(name, value.get<uint32_t>());
+  }
+  std::vector<std::string> tokens = {"a"};
+  while (tokens.size() < golden["config"]["vocab_size"].get<size_t>()) {
+    tokens.push_back(fmt::format("[PAD{}]", tokens.size()));
+  }
+  file.Text("tokenizer.ggml.model", "gpt2");
+  file.Text("tokenizer.ggml.pre", "gpt2");
+  file.Strings("tokenizer.ggml.tokens", tokens);
+  file.Strings("tokenizer.ggml.merges", {});
+
+  const auto heads = keys["attention.head_count"].get<size_t>();
+  const auto head_dim = keys.value(
+      "attention.key_length", keys["embedding_length"].get<size_t>() / heads);
+  const weights::HfNames names(*families::FindFamily(architecture));
+  for (const auto& [name, shape] : golden["tensors"].items()) {
+    std::vector<float> values = Values(name, golden);
+    const bool norm = name.find("norm") != std::string::npos;
+    for (float& v : values)
+      v += norm ? 1 - golden["norm_centre"].get<float>() : 0;
+    const bool matrix = shape.size() == 2;
+    const size_t cols = matrix ? shape[1].get<size_t>() : 1;
+    if (architecture == "llama" && (name.find("q_proj") != std::string::npos ||
+                                    name.find("k_proj") != std::string::npos)) {
+      values = Interleaved(values, cols, head_dim);
+    }
+    auto dims = shape.get<std::vector<uint64_t>>();
+    std::ranges::reverse(dims);
+    const auto type =
+        matrix ? kernels::QuantType::kF16 : kernels::QuantType::kF32;
+    file.Tensor(names.Translate(name).value(), static_cast<uint32_t>(type),
+                dims, matrix ? BytesOf(Halves(values)) : BytesOf(values));
+  }
+  if (gguf.contains("rope_factors")) {
+    const auto factors = gguf["rope_factors"].get<std::vector<float>>();
+    file.Tensor("rope_freqs.weight", 0, {factors.size()}, BytesOf(factors));
+  }
+  weights::testing::WriteFile(path, file.Build());
+}
+
+// Logits of every row of `ids`, read in pieces of `chunk` tokens.
+std::vector<float> LogitsOf(const weights::ModelLease& lease,
+                            const kernels::Ops& ops, kernels::KvType kv_type,
+                            const std::vector<int32_t>& ids, size_t chunk) {
+  auto model = LanguageModel::Create(lease, ops);
+  EXPECT_TRUE(model.ok()) << model.status();
+  if (!model.ok()) return {};
+  const int64_t vocab = (*model)->vocab_size();
+  const KvShape shape = (*model)->kv_shape(kv_type);
+  KvCache cache(shape, 16 * shape.PageBytes());
+  PageTable pages;
+  const auto compute = Compute::Create(2);
+  const Compute::Turn turn(compute.get());
+  std::vector<float> logits(ids.size() * static_cast<size_t>(vocab));
+  for (size_t first = 0; first < ids.size(); first += chunk) {
+    const auto count =
+        static_cast<int64_t>(std::min(chunk, ids.size() - first));
+    const auto position = static_cast<int64_t>(first);
+    EXPECT_TRUE(cache.PrepareWrite(pages, position, count));
+    Batch batch;
+    batch.tokens.assign(ids.begin() + position, ids.begin() + position + count);
+    batch.sequences.push_back({0, count, position, &pages});
+    for (int64_t i = 0; i < count; ++i) batch.logit_rows.push_back(i);
+    EXPECT_TRUE((*model)->Forward(batch, cache, {compute.get(), nullptr}));
+    (*model)->Logits(0, count, compute.get(), logits.data() + position * vocab);
+  }
+  cache.Release(pages);
+  return logits;
+}
+
+class FamilyGolden : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    std::ifstream file("tests/golden/families/" + GetParam() + ".json");
+    ASSERT_TRUE(file.good());
+    golden_ = Json::parse(file);
+    auto store = weights::WeightStore::Open({.path = directory_ / "store"});
+    ASSERT_TRUE(store.ok()) << store.status();
+    store_ = *std::move(store);
+    tier_ = weights::RamTier::Create(store_.get(), int64_t{64} << 20);
+  }
+
+  std::unique_ptr<weights::ModelLease> Import(const std::string& path) {
+    const std::string name = fmt::format("model{}", ++imports_);
+    const auto entry = store_->Import(path, name, nullptr);
+    EXPECT_TRUE(entry.ok()) << entry.status();
+    if (!entry.ok()) return nullptr;
+    auto lease =
+        tier_->Acquire(*store_->Manifest(name), absl::InfiniteFuture());
+    EXPECT_TRUE(lease.ok()) << lease.status();
+    return lease.ok() ? *std::move(lease) : nullptr;
+  }
+
+  // The largest distance from transformers' logits, over all positions kept.
+  double Distance(const std::vector<float>& logits) const {
+    const auto vocab = golden_["config"]["vocab_size"].get<size_t>();
+    double worst = 0;
+    size_t compared = 0;
+    for (const auto& [at, want] : golden_["logits"].items()) {
+      for (size_t i = 0; i < vocab; ++i) {
+        const float got = logits.at(std::stoul(at) * vocab + i);
+        EXPECT_TRUE(std::isfinite(got));
+        const double apart =
+            std::abs(static_cast<double>(got) - want.at(i).get<double>());
+        worst = std::max(worst, apart);
+        ++compared;
+      }
+    }
+    EXPECT_GE(compared, 400u);
+    return worst;
+  }
+
+  // Both paths against the oracle; the reference path also in pieces.
+  void ExpectGolden(const weights::ModelLease& lease) {
+    const auto ids = golden_["ids"].get<std::vector<int32_t>>();
+    const std::vector<float> logits = LogitsOf(
+        lease, kernels::ReferenceOps(), kernels::KvType::kF32, ids, ids.size());
+    EXPECT_LE(Distance(logits), 1e-3);
+    EXPECT_EQ(logits, LogitsOf(lease, kernels::ReferenceOps(),
+                               kernels::KvType::kF32, ids, 13));
+    const std::vector<float> fast = LogitsOf(
+        lease, kernels::FastOps(), kernels::KvType::kF16, ids, ids.size());
+    // int8 activations of random weights; a wrong layer is ten times as far.
+    EXPECT_LE(Distance(fast), 0.5);
+    std::printf("%s: reference %.6f, fast %.3f\n", GetParam().c_str(),
+                Distance(logits), Distance(fast));
+  }
+
+  Json golden_;
+  TempDir directory_;
+  std::unique_ptr<weights::WeightStore> store_;
+  std::unique_ptr<weights::RamTier> tier_;
+  int imports_ = 0;
+};
+
+TEST_P(FamilyGolden, FromHuggingFace) {
+  WriteFolder(golden_, golden_["config"], directory_ / "new");
+  const auto lease = Import(directory_ / "new");
+  ASSERT_NE(lease, nullptr);
+  ExpectGolden(*lease);
+}
+
+// config.json in the words that files had before transformers 5.
+TEST_P(FamilyGolden, FromAnOlderFolder) {
+  if (!golden_.contains("older_config")) GTEST_SKIP() << "says it alike";
+  WriteFolder(golden_, golden_["older_config"], directory_ / "old");
+  const auto lease = Import(directory_ / "old");
+  ASSERT_NE(lease, nullptr);
+  ExpectGolden(*lease);
+}
+
+TEST_P(FamilyGolden, FromGguf) {
+  if (!golden_.contains("gguf")) GTEST_SKIP() << "GGUF cannot say it";
+  WriteGguf(golden_, directory_ / "model.gguf");
+  const auto lease = Import(directory_ / "model.gguf");
+  ASSERT_NE(lease, nullptr);
+  ExpectGolden(*lease);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, FamilyGolden,
+                         ::testing::Values("llama", "llama_biases", "llama3",
+                                           "llama_linear", "llama_yarn",
+                                           "mistral", "mistral_full", "qwen2",
+                                           "qwen2_window", "qwen3", "gemma3",
+                                           "gemma3_scalar"),
+                         [](const auto& which) { return which.param; });
+
+}  // namespace
+}  // namespace conclave::engine

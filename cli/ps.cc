@@ -36,7 +36,13 @@ void AddRows(const std::string& worker, const v1::WorkerStats& stats,
                       {"kv_pages_used", model.kv_pages_used()},
                       {"kv_pages_total", model.kv_pages_total()},
                       {"prompt_tokens", model.prompt_tokens()},
-                      {"generated_tokens", model.generated_tokens()}});
+                      {"generated_tokens", model.generated_tokens()},
+                      {"preemptions", model.preemptions()},
+                      {"prefix_cache",
+                       {{"pages", model.prefix_cache().pages()},
+                        {"hits", model.prefix_cache().hits()},
+                        {"tokens_saved",
+                         model.prefix_cache().tokens_saved()}}}});
     rows.push_back(
         {worker, model.name(),
          model.resident_bytes() > 0

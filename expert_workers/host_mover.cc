@@ -40,7 +40,7 @@ void Host::LoadModel(const ModelPtr& model) {
     } else {
       model->state = Residency::kCold;
       failed.swap(model->waiting);
-      not_begun_ -= static_cast<int>(failed.size());
+      for (const JobPtr& job : failed) LeaveQueueLocked(*job);
     }
   }
   for (const JobPtr& job : failed) {
@@ -95,8 +95,7 @@ void Host::UnloadModel(const ModelPtr& model, bool evict) {
   std::vector<JobPtr> done;
   {
     std::lock_guard lock(mutex_);
-    model->past_prompt_tokens += stats.prompt_tokens;
-    model->past_generated_tokens += stats.generated_tokens;
+    model->past.AddCounters(stats);
     model->state = Residency::kCold;
     if (evict) done.swap(model->unloads);
   }

@@ -4,7 +4,8 @@
 // failing.
 //
 //   call -> prepare (tokenizer, template) -> wait for the model -> engine
-//            2 threads, bounded queue         bounded, FIFO, deadline
+//            2 threads, bounded queue         bounded, deadline; tenants in
+//                                             turn (fair_order.h)
 //
 // A director thread decides and talks to engines; a mover thread loads and
 // unloads; two threads embed, one of them small requests alone.
@@ -35,7 +36,9 @@ struct ModelHostOptions {
   int threads = 1;
   int32_t max_batch = 16;      // sequences of one model running together
   int64_t max_context = 0;     // 0: the model's own
-  int32_t max_waiting = 256;   // requests of all models that have not begun
+  // Requests of all models that have not begun. A tenant with none among them
+  // may still add one, up to twice as many in all.
+  int32_t max_waiting = 256;
   // Requests a busy model may take past an earlier one of a model that waits
   // for its room.
   int32_t turn_requests = 16;

@@ -4,7 +4,8 @@
 //
 //   cold -> loading -> live -> leaving -> cold
 //
-// First come, first served across models. A model that waits and fits is
+// First come, first served across models, by the tags of fair_order.h, which
+// are arrival numbers as long as there is one tenant. A model that waits and fits is
 // loaded. One that does not fit chooses victims among the live: idle ones
 // leave at once, least recently used first. A busy victim is pressed: it takes
 // the requests that came before the waiting model's first, and `turn` later
@@ -46,7 +47,7 @@ struct ModelView {
   Room room;                      // what it takes, or would take
   int active = 0;                 // requests inside it
   int max_active = 0;             // as many may be
-  std::vector<uint64_t> waiting;  // arrival numbers, ascending
+  std::vector<uint64_t> waiting;  // tags, ascending
   uint64_t last_used = 0;         // larger is more recent
   int turn_used = 0;  // requests taken out of order since it was pressed
   bool wants_out = false;  // asked to unload once idle

@@ -30,7 +30,7 @@ struct StepPacerOptions {
   // every step.
   int64_t min_alone = 32;
   absl::Duration alone = absl::Milliseconds(100);
-  double stretch = 2.0;
+  double stretch = 1.75;
 };
 
 class StepPacer {

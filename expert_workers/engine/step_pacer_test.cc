@@ -26,7 +26,7 @@ struct Machine {
 TEST(StepPacerTest, AStepBesideOthersIsStretchedSoFar) {
   for (const double prompt_us : {200.0, 900.0, 5000.0, 40000.0}) {
     const Machine machine = {.prompt_us = prompt_us};
-    StepPacer pacer({});
+    StepPacer pacer({.stretch = 2.0});
     EXPECT_EQ(pacer.PromptTokens(8), 0);  // how long is it without?
     pacer.Observe(8, 0, machine.Time(8, 0));
     int64_t total = 0;
@@ -50,7 +50,7 @@ TEST(StepPacerTest, AStepBesideOthersIsStretchedSoFar) {
 TEST(StepPacerTest, ALuckyOrUnluckyMeasurementPasses) {
   const Machine machine;
   std::mt19937 random(1);
-  StepPacer pacer({});
+  StepPacer pacer({.stretch = 2.0});
   int slow = 0;
   for (int step = 0; step < 2000; ++step) {
     const int64_t tokens = pacer.PromptTokens(4);
@@ -63,7 +63,7 @@ TEST(StepPacerTest, ALuckyOrUnluckyMeasurementPasses) {
   }
   EXPECT_LT(slow, 60);
   // The first prompt looks free, and the next step is still no long one.
-  StepPacer fresh({});
+  StepPacer fresh({.stretch = 2.0});
   fresh.Observe(4, 0, machine.Time(4, 0));
   fresh.Observe(4, 8, machine.Time(4, 0));
   EXPECT_LE(fresh.PromptTokens(4), 64);
@@ -89,7 +89,7 @@ TEST(StepPacerTest, AloneAsManyAsFitTheTime) {
 
 TEST(StepPacerTest, GenerationIsMeasuredAgain) {
   Machine machine;
-  StepPacer pacer({});
+  StepPacer pacer({.stretch = 2.0});
   int without = 0;
   for (int step = 0; step < 650; ++step) {
     const int64_t tokens = pacer.PromptTokens(2);

@@ -26,6 +26,7 @@ std::byte* AllocatePage(int64_t bytes) {
 
 KvCache::KvCache(const KvShape& shape, int64_t budget_bytes)
     : shape_(shape),
+      budget_bytes_(budget_bytes),
       // 2^30: page numbers are 32 bits.
       total_pages_(std::clamp<int64_t>(budget_bytes / shape.PageBytes(), 0,
                                        int64_t{1} << 30)) {

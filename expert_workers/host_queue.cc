@@ -10,6 +10,8 @@ namespace {
 // What a request is worth to its tenant's share, in tokens: its prompt and
 // what it may generate. Most that ask for thousands end earlier.
 constexpr int64_t kMostGenerated = 512;
+// Who has no more than this part of a queue may enter it when it is full.
+constexpr int kFewPart = 16;
 
 int64_t Cost(const Job& job) {
   if (job.kind == Job::Kind::kGenerate) {
@@ -29,8 +31,9 @@ int64_t Cost(const Job& job) {
 
 absl::Status Host::EnterQueueLocked(const Job& job) {
   int& mine = not_begun_[job.tenant()];
+  const int few = options_.max_waiting / kFewPart;
   const bool room = num_not_begun_ < options_.max_waiting ||
-                    (mine == 0 && num_not_begun_ < 2 * options_.max_waiting);
+                    (mine <= few && num_not_begun_ < 2 * options_.max_waiting);
   if (!room) {
     const int of_tenant = mine;
     if (mine == 0) not_begun_.erase(job.tenant());

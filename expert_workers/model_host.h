@@ -36,8 +36,8 @@ struct ModelHostOptions {
   int threads = 1;
   int32_t max_batch = 16;      // sequences of one model running together
   int64_t max_context = 0;     // 0: the model's own
-  // Requests of all models that have not begun. A tenant with none among them
-  // may still add one, up to twice as many in all.
+  // Requests of all models that have not begun. A tenant with few among them
+  // (a sixteenth) may still add one, up to twice as many in all.
   int32_t max_waiting = 256;
   // Requests a busy model may take past an earlier one of a model that waits
   // for its room.

@@ -193,8 +193,8 @@ class Soak {
     host.max_waiting = 8;
     host_ = workers::ModelHost::Create(store_.get(), host);
     for (int i = 0; i < kSpecs; ++i) {
-      specs_.push_back(Spec(options.seed * 1000 + static_cast<uint32_t>(i),
-                            names_));
+      specs_.push_back(
+          Spec(options.seed * 1000 + static_cast<uint32_t>(i), names_));
     }
     return absl::OkStatus();
   }
@@ -233,9 +233,7 @@ class Soak {
   }
 
  private:
-  double Minutes() const {
-    return absl::ToDoubleMinutes(absl::Now() - start_);
-  }
+  double Minutes() const { return absl::ToDoubleMinutes(absl::Now() - start_); }
   bool Over() const { return Minutes() >= options_.minutes; }
 
   void Client(uint32_t seed) {
@@ -327,12 +325,13 @@ class Soak {
       evicted += model.prefix_cache().evicted_pages();
       preempted += model.preemptions();
     }
-    fmt::print("{:5.1f} min: {} requests, {} answered, {} aborted, {} unloads; "
-               "{} cache hits saved {} tokens, {} pages evicted, {} "
-               "preemptions; {:.0f} MB\n",
-               Minutes(), requests_.load(), answered_.load(), aborted_.load(),
-               unloaded_.load(), hits, saved, evicted, preempted,
-               static_cast<double>(ResidentBytes()) / 1e6);
+    fmt::print(
+        "{:5.1f} min: {} requests, {} answered, {} aborted, {} unloads; "
+        "{} cache hits saved {} tokens, {} pages evicted, {} "
+        "preemptions; {:.0f} MB\n",
+        Minutes(), requests_.load(), answered_.load(), aborted_.load(),
+        unloaded_.load(), hits, saved, evicted, preempted,
+        static_cast<double>(ResidentBytes()) / 1e6);
     std::fflush(stdout);
   }
 

@@ -191,7 +191,7 @@ class Host final : public ModelHost {
   FairOrder order_;
   uint64_t use_clock_ = 0;
   std::map<std::string, ModelPtr> models_;  // by version id
-  std::vector<JobPtr> active_;  // generate jobs with an engine
+  std::vector<JobPtr> active_;              // generate jobs with an engine
 
   std::vector<std::thread> threads_;
   std::thread mover_;

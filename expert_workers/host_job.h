@@ -29,7 +29,7 @@ struct Job {
   enum class Phase : uint8_t { kPreparing, kWaiting, kActive, kOver };
 
   Kind kind = Kind::kGenerate;
-  std::string model_name;  // as the caller gave it
+  std::string model_name;                        // as the caller gave it
   absl::Time deadline = absl::InfiniteFuture();  // the caller's
   absl::Time begin_by = absl::InfiniteFuture();  // the host's patience
   absl::Time arrived;

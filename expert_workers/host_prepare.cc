@@ -69,8 +69,7 @@ absl::Status Host::PrepareOne(const JobPtr& job) {
     if (job->embed_request.inputs().empty() ||
         job->embed_request.inputs_size() > kMaxEmbedInputs) {
       return InvalidArgument("there are {} inputs; give 1 to {}",
-                             job->embed_request.inputs_size(),
-                             kMaxEmbedInputs);
+                             job->embed_request.inputs_size(), kMaxEmbedInputs);
     }
   }
   return absl::OkStatus();

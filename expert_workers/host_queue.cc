@@ -80,9 +80,9 @@ int Host::MaxActiveLocked(const HostedModel& model) const {
   for (const JobPtr& job : active_) {
     if (job->model.get() == &model) tenants.insert(job->tenant());
   }
-  const auto others = static_cast<int>(std::min<size_t>(
-      std::max<size_t>(tenants.size(), 1) - 1,
-      static_cast<size_t>(options_.max_batch)));
+  const auto others = static_cast<int>(
+      std::min<size_t>(std::max<size_t>(tenants.size(), 1) - 1,
+                       static_cast<size_t>(options_.max_batch)));
   return options_.max_batch + 2 + others;
 }
 

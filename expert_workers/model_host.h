@@ -34,8 +34,8 @@ struct ModelHostOptions {
   int64_t ram_budget_bytes = int64_t{4} << 30;   // weights
   int64_t kv_budget_bytes = int64_t{512} << 20;  // caches of all models
   int threads = 1;
-  int32_t max_batch = 16;      // sequences of one model running together
-  int64_t max_context = 0;     // 0: the model's own
+  int32_t max_batch = 16;   // sequences of one model running together
+  int64_t max_context = 0;  // 0: the model's own
   // Requests of all models that have not begun. A tenant with few among them
   // (a sixteenth) may still add one, up to twice as many in all.
   int32_t max_waiting = 256;

@@ -121,8 +121,9 @@ class Running {
   std::unique_ptr<StreamCall> call_;
 };
 
-inline v1::WorkerGenerateRequest Ask(const std::string& model, const std::string& text,
-                              int64_t max_tokens) {
+inline v1::WorkerGenerateRequest Ask(const std::string& model,
+                                     const std::string& text,
+                                     int64_t max_tokens) {
   v1::WorkerGenerateRequest request;
   request.set_request_id("test-" + text.substr(0, 20));
   request.set_model(model);
@@ -135,8 +136,8 @@ inline v1::WorkerGenerateRequest Ask(const std::string& model, const std::string
 }
 
 inline v1::WorkerGenerateRequest Complete(const std::string& model,
-                                   const std::string& text,
-                                   int64_t max_tokens) {
+                                          const std::string& text,
+                                          int64_t max_tokens) {
   v1::WorkerGenerateRequest request = Ask(model, text, max_tokens);
   request.set_text(text);
   return request;
@@ -168,7 +169,8 @@ class Models {
         return;
       }
     }
-    std::string pattern = (fs::temp_directory_path() / "worker-XXXXXX").string();
+    std::string pattern =
+        (fs::temp_directory_path() / "worker-XXXXXX").string();
     path_ = mkdtemp(pattern.data());
     auto store =
         weights::WeightStore::Open({.path = (path_ / "store").string()});
@@ -189,9 +191,9 @@ class Models {
   std::unique_ptr<weights::WeightStore> store_;
 };
 
-#define NEED_MODELS()                                              \
-  const Models* const models = Models::Get();                      \
-  if (models == nullptr) {                                         \
+#define NEED_MODELS()                                               \
+  const Models* const models = Models::Get();                       \
+  if (models == nullptr) {                                          \
     GTEST_SKIP() << "models are missing: run scripts/fetch_models"; \
   }
 

@@ -102,8 +102,7 @@ TEST(WorkerTenantsTest, AFloodHoldsUpNobodyElse) {
 TEST(WorkerTenantsTest, ATenantsNameHasALimit) {
   NEED_MODELS();
   Worker worker(models->store(), Roomy());
-  const Outcome outcome =
-      worker.Run(AskAs(std::string(257, 'x'), "Hi", 1));
+  const Outcome outcome = worker.Run(AskAs(std::string(257, 'x'), "Hi", 1));
   EXPECT_EQ(outcome.status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(Message(outcome.status)), HasSubstr("256"));
 }

@@ -162,9 +162,8 @@ TEST(WorkerTest, NeighboursDoNotMatter) {
   Worker worker(models->store(), Roomy());
   std::vector<v1::WorkerGenerateRequest> requests;
   for (int i = 0; i < 10; ++i) {
-    v1::WorkerGenerateRequest request =
-        Ask(kChat, fmt::format("Tell me {} facts about the number {}.", i, i),
-            20);
+    v1::WorkerGenerateRequest request = Ask(
+        kChat, fmt::format("Tell me {} facts about the number {}.", i, i), 20);
     request.set_request_id(fmt::format("r{}", i));
     request.mutable_sampling()->set_temperature(i % 2 == 0 ? 0.0f : 0.8f);
     requests.push_back(request);
@@ -260,8 +259,8 @@ TEST(WorkerTest, ThreeModelsTakeTurnsUnderABudgetForOne) {
   std::atomic<int> embedded{0};
   for (int i = 0; i < 6; ++i) {
     running.push_back(std::make_unique<Running>(
-        worker.client(), Ask(i % 2 == 0 ? kChat : kCoder,
-                             fmt::format("Question {}", i), 8)));
+        worker.client(),
+        Ask(i % 2 == 0 ? kChat : kCoder, fmt::format("Question {}", i), 8)));
     embedders.emplace_back([&] {
       v1::EmbedRequest request;
       request.set_model(kEncoder);
@@ -317,8 +316,7 @@ TEST(WorkerTest, AFullQueueAndAPassedDeadline) {
   EXPECT_LT(full, 12);
   v1::WorkerGenerateRequest endless = Ask(kChat, "Count.", 4000);
   endless.mutable_sampling()->set_ignore_eos(true);
-  Running late(worker.client(), endless,
-               absl::Now() + absl::Milliseconds(300));
+  Running late(worker.client(), endless, absl::Now() + absl::Milliseconds(300));
   const Outcome outcome = late.Wait();
   EXPECT_EQ(outcome.status.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_LT(outcome.took, absl::Seconds(3));
@@ -333,9 +331,9 @@ TEST(WorkerTest, ASlowReaderHoldsUpNobody) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 65'536);
-  const auto stub = v1::ExpertWorker::NewStub(grpc::CreateCustomChannel(
-      fmt::format("127.0.0.1:{}", worker.port()),
-      grpc::InsecureChannelCredentials(), arguments));
+  const auto stub = v1::ExpertWorker::NewStub(
+      grpc::CreateCustomChannel(fmt::format("127.0.0.1:{}", worker.port()),
+                                grpc::InsecureChannelCredentials(), arguments));
   grpc::ClientContext context;
   v1::WorkerGenerateRequest request = Complete(kChat, "Once", 500);
   request.mutable_sampling()->set_ignore_eos(true);
@@ -366,19 +364,19 @@ TEST(WorkerTest, StoppingTellsEverybody) {
   std::atomic<int> events{0};
   std::vector<std::shared_ptr<HostCall>> calls;
   for (int i = 0; i < 4; ++i) {
-    calls.push_back(host->Generate(
-        endless, absl::InfiniteFuture(),
-        {.on_event = [&](const v1::GenerateEvent&) { ++events; },
-         .on_done =
-             [&](absl::Status status) {
-               std::lock_guard lock(mutex);
-               ends.push_back(status.code());
-             }}));
+    calls.push_back(
+        host->Generate(endless, absl::InfiniteFuture(),
+                       {.on_event = [&](const v1::GenerateEvent&) { ++events; },
+                        .on_done =
+                            [&](absl::Status status) {
+                              std::lock_guard lock(mutex);
+                              ends.push_back(status.code());
+                            }}));
   }
   while (events < 20) std::this_thread::yield();
   host.reset();
-  EXPECT_EQ(ends, std::vector<absl::StatusCode>(
-                      4, absl::StatusCode::kUnavailable));
+  EXPECT_EQ(ends,
+            std::vector<absl::StatusCode>(4, absl::StatusCode::kUnavailable));
   for (const auto& call : calls) call->Cancel();  // Too late, and harmless.
 }
 
@@ -390,11 +388,12 @@ TEST(WorkerTest, DamagedWeightsAreRefusedAndTheRestServed) {
   const std::string path = (folder / "store").string();
   {
     auto store = weights::WeightStore::Open({.path = path}).value();
-    ASSERT_TRUE(store
-                    ->Import((ModelFolder() /
-                              "SmolLM2-135M-Instruct.Q4_1.gguf").string(),
-                             kChat, {})
-                    .ok());
+    ASSERT_TRUE(
+        store
+            ->Import(
+                (ModelFolder() / "SmolLM2-135M-Instruct.Q4_1.gguf").string(),
+                kChat, {})
+            .ok());
   }
   // The largest file there holds SmolLM2's weights and nothing else.
   fs::path largest;
@@ -414,10 +413,10 @@ TEST(WorkerTest, DamagedWeightsAreRefusedAndTheRestServed) {
   }
   {
     auto store = weights::WeightStore::Open({.path = path}).value();
-    ASSERT_TRUE(
-        store->Import((ModelFolder() / "all-MiniLM-L6-v2").string(), kEncoder,
-                      {})
-            .ok());
+    ASSERT_TRUE(store
+                    ->Import((ModelFolder() / "all-MiniLM-L6-v2").string(),
+                             kEncoder, {})
+                    .ok());
     Worker worker(store.get(), Roomy());
     for (int i = 0; i < 2; ++i) {
       const Outcome refused = worker.Run(Ask(kChat, "Hi", 1));

@@ -16,9 +16,10 @@ absl::Status CheckOptions(const EngineOptions& options) {
                            options.max_draft);
   }
   if (options.max_waiting < 0 || options.max_context < 0) {
-    return InvalidArgument("max_waiting is {} and max_context {}; neither may "
-                           "be negative",
-                           options.max_waiting, options.max_context);
+    return InvalidArgument(
+        "max_waiting is {} and max_context {}; neither may "
+        "be negative",
+        options.max_waiting, options.max_context);
   }
   return absl::OkStatus();
 }
@@ -53,8 +54,8 @@ absl::Status CheckRequest(const EngineRequest& request, int64_t vocab_size,
     return ResourceExhausted(
         "kv_budget_exceeded: {} prompt tokens and {} to generate need {} KV "
         "pages of {} bytes; the budget of {} bytes holds {}",
-        prompt, output, pages, cache.shape().PageBytes(),
-        cache.budget_bytes(), cache.total_pages());
+        prompt, output, pages, cache.shape().PageBytes(), cache.budget_bytes(),
+        cache.total_pages());
   }
   return absl::OkStatus();
 }

@@ -341,7 +341,7 @@ class EngineImpl final : public Engine {
       answer.acceptance.Observe(guesses, accepted);
       draft_tokens_ += guesses;
       accepted_tokens_ += accepted;
-      scheduler_.Accept(&answer, accepted);
+      if (accepted > 0) scheduler_.Accept(&answer, accepted);
     } else {
       answer.acceptance.Rest();
     }

@@ -53,8 +53,7 @@ void KvCache::Unreserve(PageTable& table, int64_t pages) {
 }
 
 bool KvCache::PrepareWrite(PageTable& table, int64_t first, int64_t count) {
-  CHECK(first >= 0 && count >= 0 &&
-            first <= table.num_pages() * kKvPageTokens,
+  CHECK(first >= 0 && count >= 0 && first <= table.num_pages() * kKvPageTokens,
         "first {} count {} pages {}", first, count, table.num_pages());
   if (count == 0) return true;
   const int64_t first_page = first / kKvPageTokens;

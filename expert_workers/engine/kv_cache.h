@@ -147,9 +147,9 @@ class KvCache {
   const int64_t budget_bytes_;
   const int64_t total_pages_;
   PageEvictor* evictor_ = nullptr;
-  int64_t taken_pages_ = 0;     // somebody holds or keeps them
+  int64_t taken_pages_ = 0;  // somebody holds or keeps them
   int64_t idle_pages_ = 0;
-  int64_t reserved_pages_ = 0;  // of all tables
+  int64_t reserved_pages_ = 0;      // of all tables
   std::vector<Page> pages_;         // grows up to total_pages_
   std::vector<int32_t> free_list_;  // indices of pages with no references
 };

@@ -118,8 +118,7 @@ TEST_F(FloodTest, NobodyStarves) {
     Flood(60, 1 + random() % 200, 1 + random() % 100);
     for (int i = 0; i < 40; ++i) {
       const std::string tenant = "tenant " + std::to_string(random() % 9);
-      Send(tenant, 1 + random() % 300,
-           static_cast<int64_t>(1 + random() % 60));
+      Send(tenant, 1 + random() % 300, static_cast<int64_t>(1 + random() % 60));
       for (auto n = random() % 10; n > 0; --n) StepAll();
     }
     int steps = 0;

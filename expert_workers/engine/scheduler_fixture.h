@@ -19,7 +19,7 @@ inline KvShape Shape() {
 }
 
 inline std::unique_ptr<Sequence> MakeSequence(uint64_t arrival, size_t prompt,
-                                       const std::string& tenant = {}) {
+                                              const std::string& tenant = {}) {
   auto sequence = std::make_unique<Sequence>();
   sequence->tenant = tenant;
   sequence->arrival = arrival;

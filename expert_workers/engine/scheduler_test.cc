@@ -165,6 +165,27 @@ TEST(SchedulerTest, TheSecondOfTwoEqualPromptsFollowsTheFirst) {
   scheduler.Remove(b.get());
 }
 
+TEST(SchedulerTest, NothingIsGuessedBesideAPrompt) {
+  KvCache cache(Shape(), 100 * Shape().PageBytes());
+  Scheduler scheduler(4, Budget(64, 16), &cache, nullptr);
+  auto a = MakeSequence(1, 10);
+  scheduler.Add(a.get());
+  Step(scheduler);
+  a->draft = {7, 7, 7};
+  std::vector<Work> plan = scheduler.Plan();
+  ASSERT_EQ(plan.size(), 1u);
+  EXPECT_EQ(plan[0].guesses, 3);
+  EXPECT_EQ(plan[0].count, 1);
+  auto b = MakeSequence(2, 40);
+  scheduler.Add(b.get());
+  plan = scheduler.Plan();
+  ASSERT_EQ(plan.size(), 2u);
+  EXPECT_EQ(plan[0].guesses, 0);
+  EXPECT_EQ(plan[1].sequence, b.get());
+  scheduler.Remove(a.get());
+  scheduler.Remove(b.get());
+}
+
 TEST(SchedulerTest, AShortPromptPassesALongOne) {
   KvCache cache(Shape(), 1000 * Shape().PageBytes());
   Scheduler scheduler(8, Budget(64, 16), &cache, nullptr);
@@ -212,8 +233,7 @@ TEST(SchedulerTest, EveryAdmittedSequenceEnds) {
     const int64_t alone = draw(70);
     std::unique_ptr<PrefixCache> prefixes;
     if (seed % 2 == 1) prefixes = std::make_unique<PrefixCache>(&cache);
-    Scheduler scheduler(slots, Budget(alone, draw(20)), &cache,
-                        prefixes.get());
+    Scheduler scheduler(slots, Budget(alone, draw(20)), &cache, prefixes.get());
     struct Item {
       std::unique_ptr<Sequence> sequence;
       size_t goal;
@@ -225,12 +245,11 @@ TEST(SchedulerTest, EveryAdmittedSequenceEnds) {
       ASSERT_LT(step, 20000) << "seed " << seed;
       if (arrivals < 12 && random() % 4 == 0) {
         const auto prompt = 1 + random() % 100;
-        const size_t goal = std::min<size_t>(
-            prompt + 1 + random() % 80, static_cast<size_t>(pages * 32));
-        live.push_back(
-            {MakeSequence(arrivals++, std::min(prompt, goal),
-                          "tenant " + std::to_string(random() % 3)),
-             goal});
+        const size_t goal = std::min<size_t>(prompt + 1 + random() % 80,
+                                             static_cast<size_t>(pages * 32));
+        live.push_back({MakeSequence(arrivals++, std::min(prompt, goal),
+                                     "tenant " + std::to_string(random() % 3)),
+                        goal});
         scheduler.Add(live.back().sequence.get());
       }
       std::set<Sequence*> seen;

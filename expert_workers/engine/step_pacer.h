@@ -50,7 +50,7 @@ class StepPacer {
   };
 
   const StepPacerOptions options_;
-  double alone_us_ = 0;   // of a prompt token; 0: not known
+  double alone_us_ = 0;  // of a prompt token; 0: not known
   double beside_us_ = 0;
   std::map<int64_t, Generation> generation_;  // by number of sequences
 };

@@ -17,9 +17,9 @@ struct Machine {
   double prompt_us = 900;
 
   absl::Duration Time(int64_t generating, int64_t prompt) const {
-    return absl::Microseconds(
-        pass_us + generated_us * static_cast<double>(generating) +
-        prompt_us * static_cast<double>(prompt));
+    return absl::Microseconds(pass_us +
+                              generated_us * static_cast<double>(generating) +
+                              prompt_us * static_cast<double>(prompt));
   }
 };
 
@@ -39,10 +39,9 @@ TEST(StepPacerTest, AStepBesideOthersIsStretchedSoFar) {
       total += tokens;
     }
     // And no less than that, but for the steps that measure.
-    const double full =
-        std::max(absl::FDivDuration(machine.Time(8, 0),
-                                    absl::Microseconds(prompt_us)),
-                 1.0);
+    const double full = std::max(
+        absl::FDivDuration(machine.Time(8, 0), absl::Microseconds(prompt_us)),
+        1.0);
     EXPECT_GT(static_cast<double>(total), 300 * 0.85 * std::floor(full));
   }
 }

@@ -102,13 +102,12 @@ MetricFamily FamilyOf(const ModelFigure& figure,
   MetricFamily family;
   family.name = figure.name;
   family.help = figure.help;
-  family.type = counts ? prometheus::MetricType::Counter
-                       : prometheus::MetricType::Gauge;
+  family.type =
+      counts ? prometheus::MetricType::Counter : prometheus::MetricType::Gauge;
   for (const ModelGauges& model : models) {
     prometheus::ClientMetric metric;
     metric.label.push_back({"model_name", model.model});
-    (counts ? metric.counter.value : metric.gauge.value) =
-        figure.value(model);
+    (counts ? metric.counter.value : metric.gauge.value) = figure.value(model);
     family.metric.push_back(std::move(metric));
   }
   return family;

@@ -26,6 +26,11 @@ class WorkerGauges {
         row.kv_cache_usage = static_cast<double>(model.kv_pages_used()) /
                              static_cast<double>(model.kv_pages_total());
       }
+      row.preemptions = model.preemptions();
+      row.prefix_pages = model.prefix_cache().pages();
+      row.prefix_hits = model.prefix_cache().hits();
+      row.prefix_tokens_wanted = model.prefix_cache().tokens_wanted();
+      row.prefix_tokens_saved = model.prefix_cache().tokens_saved();
       gauges.push_back(std::move(row));
     }
     return gauges;

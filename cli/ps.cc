@@ -27,16 +27,22 @@ void AddRows(const std::string& worker, const v1::WorkerStats& stats,
              Rows& rows, nlohmann::ordered_json& json) {
   nlohmann::ordered_json models = nlohmann::ordered_json::array();
   for (const auto& model : stats.models()) {
-    models.push_back({{"name", model.name()},
-                      {"version", model.version()},
-                      {"total_bytes", model.total_bytes()},
-                      {"resident_bytes", model.resident_bytes()},
-                      {"running", model.running()},
-                      {"waiting", model.waiting()},
-                      {"kv_pages_used", model.kv_pages_used()},
-                      {"kv_pages_total", model.kv_pages_total()},
-                      {"prompt_tokens", model.prompt_tokens()},
-                      {"generated_tokens", model.generated_tokens()}});
+    models.push_back(
+        {{"name", model.name()},
+         {"version", model.version()},
+         {"total_bytes", model.total_bytes()},
+         {"resident_bytes", model.resident_bytes()},
+         {"running", model.running()},
+         {"waiting", model.waiting()},
+         {"kv_pages_used", model.kv_pages_used()},
+         {"kv_pages_total", model.kv_pages_total()},
+         {"prompt_tokens", model.prompt_tokens()},
+         {"generated_tokens", model.generated_tokens()},
+         {"preemptions", model.preemptions()},
+         {"prefix_cache",
+          {{"pages", model.prefix_cache().pages()},
+           {"hits", model.prefix_cache().hits()},
+           {"tokens_saved", model.prefix_cache().tokens_saved()}}}});
     rows.push_back(
         {worker, model.name(),
          model.resident_bytes() > 0

@@ -18,6 +18,7 @@
 #include "expert_workers/engine/compute.h"
 #include "expert_workers/engine/encoder.h"
 #include "expert_workers/engine/engine.h"
+#include "expert_workers/fair_order.h"
 #include "expert_workers/frontend.h"
 #include "expert_workers/host_job.h"
 #include "expert_workers/model_host.h"
@@ -37,14 +38,13 @@ struct HostedModel {
   // director and the embedder while kLive.
   std::unique_ptr<engine::Engine> engine;
   std::unique_ptr<engine::Encoder> encoder;
-  std::deque<JobPtr> waiting;  // ascending arrival
+  std::deque<JobPtr> waiting;  // ascending tags
   std::vector<JobPtr> unloads;
   int active = 0;
   uint64_t last_used = 0;
   int turn_used = 0;
   int64_t load_us = 0;
-  int64_t past_prompt_tokens = 0;  // of engines that are gone
-  int64_t past_generated_tokens = 0;
+  engine::EngineStats past;  // counters of engines that are gone
 };
 using ModelPtr = std::shared_ptr<HostedModel>;
 
@@ -134,6 +134,13 @@ class Host final : public ModelHost {
     }
     news_.notify_one();
   }
+  // RESOURCE_EXHAUSTED when no more of the tenant's may wait.
+  absl::Status EnterQueueLocked(const Job& job);
+  void LeaveQueueLocked(const Job& job);
+  // The job is prepared: it waits for its turn.
+  void WaitForModelLocked(const JobPtr& job);
+  // Requests of `model` that may be in its engine.
+  int MaxActiveLocked(const HostedModel& model) const;
   // The job has ended by itself or by Fail.
   void Over(const JobPtr& job);
 
@@ -178,11 +185,13 @@ class Host final : public ModelHost {
   bool dirty_ = false;
   bool stop_ = false;
   std::atomic<int64_t> kv_share_{0};
-  int not_begun_ = 0;  // preparing or waiting
-  uint64_t next_arrival_ = 1;
+  // Jobs that prepare or wait, by tenant; and all of them.
+  std::map<std::string, int> not_begun_;
+  int num_not_begun_ = 0;
+  FairOrder order_;
   uint64_t use_clock_ = 0;
   std::map<std::string, ModelPtr> models_;  // by version id
-  std::vector<JobPtr> active_;  // generate jobs with an engine
+  std::vector<JobPtr> active_;              // generate jobs with an engine
 
   std::vector<std::thread> threads_;
   std::thread mover_;

@@ -69,7 +69,11 @@ void Host::CollectEndedLocked(Actions& actions) {
   };
   for (const auto& [version, model] : models_) {
     model_state = model->state;
-    not_begun_ -= static_cast<int>(std::erase_if(model->waiting, ended));
+    std::erase_if(model->waiting, [&](const JobPtr& job) {
+      if (!ended(job)) return false;
+      LeaveQueueLocked(*job);
+      return true;
+    });
     std::erase_if(model->unloads, ended);
   }
   for (const JobPtr& job : active_) {
@@ -92,10 +96,9 @@ void Host::DecideLocked(Actions& actions) {
     view.state = model->state;
     view.room = model->room;
     view.active = model->active;
-    // Some beyond the batch, so that the engine never waits for the host.
-    view.max_active = options_.max_batch + 2;
+    view.max_active = MaxActiveLocked(*model);
     for (const JobPtr& job : model->waiting) {
-      view.waiting.push_back(job->arrival);
+      view.waiting.push_back(job->tag);
     }
     view.last_used = model->last_used;
     view.turn_used = model->turn_used;
@@ -113,7 +116,8 @@ void Host::DecideLocked(Actions& actions) {
     for (int k = 0; k < mine.admit; ++k) {
       const JobPtr job = model.waiting.front();
       model.waiting.pop_front();
-      --not_begun_;
+      LeaveQueueLocked(*job);
+      order_.Begin(job->tag);
       job->phase = Job::Phase::kActive;
       ++model.active;
       model.last_used = ++use_clock_;

@@ -29,7 +29,7 @@ struct Job {
   enum class Phase : uint8_t { kPreparing, kWaiting, kActive, kOver };
 
   Kind kind = Kind::kGenerate;
-  std::string model_name;  // as the caller gave it
+  std::string model_name;                        // as the caller gave it
   absl::Time deadline = absl::InfiniteFuture();  // the caller's
   absl::Time begin_by = absl::InfiniteFuture();  // the host's patience
   absl::Time arrived;
@@ -38,11 +38,14 @@ struct Job {
 
   // Guarded by the host's mutex.
   Phase phase = Phase::kPreparing;
-  uint64_t arrival = 0;  // order among the waiting
+  uint64_t tag = 0;  // order among the waiting
   std::shared_ptr<HostedModel> model;
   uint64_t ticket = 0;  // the engine's; 0: not known yet
   bool cancel_sent = false;
   bool loads = false;  // the model was not live when the job began to wait
+
+  // Whose it is; what has no tenant is everybody's.
+  const std::string& tenant() const { return generate_request.tenant(); }
 
   // By kind.
   v1::WorkerGenerateRequest generate_request;

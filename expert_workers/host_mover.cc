@@ -40,7 +40,7 @@ void Host::LoadModel(const ModelPtr& model) {
     } else {
       model->state = Residency::kCold;
       failed.swap(model->waiting);
-      not_begun_ -= static_cast<int>(failed.size());
+      for (const JobPtr& job : failed) LeaveQueueLocked(*job);
     }
   }
   for (const JobPtr& job : failed) {
@@ -61,10 +61,9 @@ absl::Status Host::LoadWeights(HostedModel& model, int64_t kv_bytes,
   ASSIGN_OR_RETURN(auto lease,
                    tier_->Acquire(model.manifest, absl::Now() + kLoadTime));
   if (model.encodes) {
-    ASSIGN_OR_RETURN(
-        encoder, engine::Encoder::Create(std::move(lease), tokenizer,
-                                         compute_.get(),
-                                         EncoderOptionsOf(options_)));
+    ASSIGN_OR_RETURN(encoder, engine::Encoder::Create(
+                                  std::move(lease), tokenizer, compute_.get(),
+                                  EncoderOptionsOf(options_)));
     return absl::OkStatus();
   }
   engine::EngineOptions options;
@@ -73,9 +72,8 @@ absl::Status Host::LoadWeights(HostedModel& model, int64_t kv_bytes,
   options.max_context = options_.max_context;
   options.reference_path = options_.reference_path;
   options.isa = options_.isa;
-  ASSIGN_OR_RETURN(engine,
-                   engine::Engine::Create(std::move(lease), tokenizer,
-                                          compute_.get(), options));
+  ASSIGN_OR_RETURN(engine, engine::Engine::Create(std::move(lease), tokenizer,
+                                                  compute_.get(), options));
   return absl::OkStatus();
 }
 
@@ -95,8 +93,7 @@ void Host::UnloadModel(const ModelPtr& model, bool evict) {
   std::vector<JobPtr> done;
   {
     std::lock_guard lock(mutex_);
-    model->past_prompt_tokens += stats.prompt_tokens;
-    model->past_generated_tokens += stats.generated_tokens;
+    model->past.AddCounters(stats);
     model->state = Residency::kCold;
     if (evict) done.swap(model->unloads);
   }
@@ -160,8 +157,8 @@ absl::StatusOr<v1::EmbedResponse> Host::EmbedNow(
       return Annotate(embedding.status(), fmt::format("input {}", i));
     }
     tokens += embedding->token_count;
-    response.add_embeddings()->mutable_values()->Add(
-        embedding->values.begin(), embedding->values.end());
+    response.add_embeddings()->mutable_values()->Add(embedding->values.begin(),
+                                                     embedding->values.end());
   }
   response.set_prompt_tokens(tokens);
   return response;

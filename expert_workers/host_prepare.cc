@@ -11,6 +11,7 @@ namespace {
 // vocabulary is some 40 MB.
 constexpr size_t kMaxKnownModels = 16;
 constexpr int kMaxEmbedInputs = 256;
+constexpr size_t kMaxTenantBytes = 256;
 
 }  // namespace
 
@@ -27,18 +28,10 @@ void Host::Prepare() {
       std::lock_guard lock(mutex_);
       if (status.ok() && stop_) status = Unavailable("the worker is stopping");
       if (status.ok()) {
-        job->phase = Job::Phase::kWaiting;
-        job->arrival = next_arrival_++;
-        if (job->kind == Job::Kind::kUnload) {
-          --not_begun_;
-          job->model->unloads.push_back(job);
-        } else {
-          job->loads = job->model->state != Residency::kLive;
-          job->model->waiting.push_back(job);
-        }
+        WaitForModelLocked(job);
         dirty_ = true;
       } else {
-        --not_begun_;
+        LeaveQueueLocked(*job);
       }
     }
     if (status.ok()) {
@@ -76,8 +69,7 @@ absl::Status Host::PrepareOne(const JobPtr& job) {
     if (job->embed_request.inputs().empty() ||
         job->embed_request.inputs_size() > kMaxEmbedInputs) {
       return InvalidArgument("there are {} inputs; give 1 to {}",
-                             job->embed_request.inputs_size(),
-                             kMaxEmbedInputs);
+                             job->embed_request.inputs_size(), kMaxEmbedInputs);
     }
   }
   return absl::OkStatus();
@@ -139,6 +131,10 @@ absl::Status Host::PrepareGenerate(const JobPtr& job, const ModelPtr& model) {
         job->model_name);
   }
   const v1::WorkerGenerateRequest& request = job->generate_request;
+  if (request.tenant().size() > kMaxTenantBytes) {
+    return InvalidArgument("the tenant has {} bytes; it may have {}",
+                           request.tenant().size(), kMaxTenantBytes);
+  }
   std::shared_ptr<const Frontend> frontend;
   {
     std::lock_guard lock(mutex_);

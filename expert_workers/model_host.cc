@@ -9,6 +9,24 @@ namespace {
 
 constexpr int kPrepareThreads = 2;
 
+// Adds an engine's figures to what stands in `out`.
+void Fill(const engine::EngineStats& stats, v1::WorkerStats::Model* out) {
+  out->set_running(stats.running);
+  out->set_waiting(out->waiting() + stats.waiting);
+  out->set_kv_pages_used(stats.kv_pages_used);
+  out->set_kv_pages_total(stats.kv_pages_total);
+  out->set_prompt_tokens(stats.prompt_tokens);
+  out->set_generated_tokens(stats.generated_tokens);
+  out->set_preemptions(stats.preemptions);
+  v1::WorkerStats::PrefixCache* prefix = out->mutable_prefix_cache();
+  prefix->set_pages(stats.prefix.pages);
+  prefix->set_lookups(stats.prefix.lookups);
+  prefix->set_hits(stats.prefix.hits);
+  prefix->set_tokens_wanted(stats.prefix.tokens_wanted);
+  prefix->set_tokens_saved(stats.prefix.tokens_saved);
+  prefix->set_evicted_pages(stats.prefix.evicted_pages);
+}
+
 }  // namespace
 
 int64_t Footprint(const weights::ModelManifest& manifest) {
@@ -49,7 +67,7 @@ Host::Host(weights::WeightStore* store, ModelHostOptions options)
       options_(std::move(options)),
       tier_(weights::RamTier::Create(store, options_.ram_budget_bytes)),
       compute_(engine::Compute::Create(options_.threads)),
-      preparing_(static_cast<size_t>(options_.max_waiting)),
+      preparing_(2 * static_cast<size_t>(options_.max_waiting)),
       embedding_few_(static_cast<size_t>(options_.max_waiting) + 64),
       embedding_many_(static_cast<size_t>(options_.max_waiting) + 64),
       moves_(1024) {
@@ -69,18 +87,14 @@ std::shared_ptr<HostCall> Host::Begin(JobPtr job) {
     std::lock_guard lock(mutex_);
     if (stop_) {
       refused = Unavailable("the worker is stopping");
-    } else if (not_begun_ >= options_.max_waiting) {
-      refused = ResourceExhausted(
-          "the queue is full: {} requests wait, {} may; try again later",
-          not_begun_, options_.max_waiting);
     } else {
-      ++not_begun_;
+      refused = EnterQueueLocked(*job);
     }
   }
   if (refused.ok() && !preparing_.TryPush(JobPtr(job))) {
     refused = Unavailable("the worker is stopping");
     std::lock_guard lock(mutex_);
-    --not_begun_;
+    LeaveQueueLocked(*job);
   }
   if (!refused.ok()) {
     job->is_over = true;
@@ -116,19 +130,11 @@ v1::WorkerStats Host::Stats() const {
     if (found == models_.end()) continue;
     const HostedModel& model = *found->second;
     out->set_waiting(static_cast<int64_t>(model.waiting.size()));
-    out->set_prompt_tokens(model.past_prompt_tokens);
-    out->set_generated_tokens(model.past_generated_tokens);
-    if (model.engine == nullptr) {
-      out->set_running(model.active);
-      continue;
-    }
-    const engine::EngineStats now = model.engine->Stats();
-    out->set_running(now.running);
-    out->set_waiting(out->waiting() + now.waiting);
-    out->set_kv_pages_used(now.kv_pages_used);
-    out->set_kv_pages_total(now.kv_pages_total);
-    out->set_prompt_tokens(out->prompt_tokens() + now.prompt_tokens);
-    out->set_generated_tokens(out->generated_tokens() + now.generated_tokens);
+    engine::EngineStats now;
+    now.running = model.active;
+    if (model.engine != nullptr) now = model.engine->Stats();
+    now.AddCounters(model.past);
+    Fill(now, out);
   }
   return stats;
 }

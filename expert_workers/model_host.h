@@ -4,7 +4,8 @@
 // failing.
 //
 //   call -> prepare (tokenizer, template) -> wait for the model -> engine
-//            2 threads, bounded queue         bounded, FIFO, deadline
+//            2 threads, bounded queue         bounded, deadline; tenants in
+//                                             turn (fair_order.h)
 //
 // A director thread decides and talks to engines; a mover thread loads and
 // unloads; two threads embed, one of them small requests alone.
@@ -33,9 +34,11 @@ struct ModelHostOptions {
   int64_t ram_budget_bytes = int64_t{4} << 30;   // weights
   int64_t kv_budget_bytes = int64_t{512} << 20;  // caches of all models
   int threads = 1;
-  int32_t max_batch = 16;      // sequences of one model running together
-  int64_t max_context = 0;     // 0: the model's own
-  int32_t max_waiting = 256;   // requests of all models that have not begun
+  int32_t max_batch = 16;   // sequences of one model running together
+  int64_t max_context = 0;  // 0: the model's own
+  // Requests of all models that have not begun. A tenant with few among them
+  // (a sixteenth) may still add one, up to twice as many in all.
+  int32_t max_waiting = 256;
   // Requests a busy model may take past an earlier one of a model that waits
   // for its room.
   int32_t turn_requests = 16;

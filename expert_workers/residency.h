@@ -4,12 +4,13 @@
 //
 //   cold -> loading -> live -> leaving -> cold
 //
-// First come, first served across models. A model that waits and fits is
-// loaded. One that does not fit chooses victims among the live: idle ones
-// leave at once, least recently used first. A busy victim is pressed: it takes
-// the requests that came before the waiting model's first, and `turn` later
-// ones; then it runs dry and leaves. So nobody starves, and a switch is not
-// paid for every request.
+// First come, first served across models, by the tags of fair_order.h, which
+// are arrival numbers as long as there is one tenant. A model that waits and
+// fits is loaded. One that does not fit chooses victims among the live: idle
+// ones leave at once, least recently used first. A busy victim is pressed: it
+// takes the requests that came before the waiting model's first, and `turn`
+// later ones; then it runs dry and leaves. So nobody starves, and a switch is
+// not paid for every request.
 #ifndef CONCLAVE_EXPERT_WORKERS_RESIDENCY_H_
 #define CONCLAVE_EXPERT_WORKERS_RESIDENCY_H_
 
@@ -46,9 +47,9 @@ struct ModelView {
   Room room;                      // what it takes, or would take
   int active = 0;                 // requests inside it
   int max_active = 0;             // as many may be
-  std::vector<uint64_t> waiting;  // arrival numbers, ascending
+  std::vector<uint64_t> waiting;  // tags, ascending
   uint64_t last_used = 0;         // larger is more recent
-  int turn_used = 0;  // requests taken out of order since it was pressed
+  int turn_used = 0;       // requests taken out of order since it was pressed
   bool wants_out = false;  // asked to unload once idle
 };
 
@@ -56,7 +57,7 @@ struct Decision {
   enum class Move : uint8_t { kNone, kLoad, kUnload };
   struct PerModel {
     Move move = Move::kNone;
-    int admit = 0;        // so many of the waiting start now, oldest first
+    int admit = 0;  // so many of the waiting start now, oldest first
     bool pressed = false;
     int out_of_order = 0;  // of those admitted: later than who presses
   };

@@ -4,236 +4,20 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
-#include <condition_variable>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
 #include <thread>
 
-#include "base/rpc/server.h"
 #include "conclave/v1/worker.grpc.pb.h"
-#include "expert_workers/client.h"
-#include "expert_workers/model_host.h"
-#include "expert_workers/service.h"
+#include "expert_workers/worker_fixture.h"
 
 namespace conclave::workers {
 namespace {
 
-namespace fs = std::filesystem;
 using testing::HasSubstr;
-
-constexpr char kChat[] = "smollm2";
-constexpr char kCoder[] = "coder";
-constexpr char kEncoder[] = "minilm";
-
-fs::path ModelFolder() {
-  if (const char* folder = std::getenv("CONCLAVE_MODELS")) return folder;
-  const char* home = std::getenv("HOME");
-  return fs::path(home != nullptr ? home : "/") / ".cache/conclave/models";
-}
-
-absl::Time Soon() { return absl::Now() + absl::Seconds(120); }
-
-// What came of one stream.
-struct Outcome {
-  absl::Status status;
-  std::string text;  // of answer 0
-  std::vector<int32_t> tokens;
-  std::vector<std::string> kinds;  // "started", "delta", ...
-  v1::GenerateEvent::Started started;
-  v1::GenerateEvent::Usage usage;
-  std::string reason;
-  absl::Duration took;
-};
-
-// A stream whose outcome can be waited for.
-class Running {
- public:
-  Running(WorkerClient& client, const v1::WorkerGenerateRequest& request,
-          absl::Time deadline = Soon())
-      : start_(absl::Now()),
-        call_(client.Generate(
-            request, deadline,
-            {.on_event = [this](const v1::GenerateEvent& e) { Add(e); },
-             .on_done = [this](absl::Status status) { End(status); }})) {}
-
-  Outcome Wait() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return done_; });
-    return outcome_;
-  }
-  void WaitForText() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return done_ || !outcome_.tokens.empty(); });
-  }
-  void Cancel() { call_->Cancel(); }
-
- private:
-  void Add(const v1::GenerateEvent& event) {
-    std::lock_guard lock(mutex_);
-    switch (event.event_case()) {
-      case v1::GenerateEvent::kStarted:
-        outcome_.kinds.push_back("started");
-        outcome_.started = event.started();
-        break;
-      case v1::GenerateEvent::kDelta:
-        if (event.delta().index() != 0) break;
-        outcome_.kinds.push_back("delta");
-        outcome_.text += event.delta().text();
-        for (const int32_t token : event.delta().tokens()) {
-          outcome_.tokens.push_back(token);
-        }
-        break;
-      case v1::GenerateEvent::kFinished:
-        outcome_.kinds.push_back("finished");
-        outcome_.reason = event.finished().reason();
-        break;
-      case v1::GenerateEvent::kUsage:
-        outcome_.kinds.push_back("usage");
-        outcome_.usage = event.usage();
-        break;
-      case v1::GenerateEvent::EVENT_NOT_SET:
-        outcome_.kinds.push_back("nothing");
-        break;
-    }
-    changed_.notify_all();
-  }
-  void End(const absl::Status& status) {
-    std::lock_guard lock(mutex_);
-    outcome_.status = status;
-    outcome_.took = absl::Now() - start_;
-    done_ = true;
-    changed_.notify_all();
-  }
-
-  const absl::Time start_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool done_ = false;
-  Outcome outcome_;
-  std::unique_ptr<StreamCall> call_;
-};
-
-v1::WorkerGenerateRequest Ask(const std::string& model, const std::string& text,
-                              int64_t max_tokens) {
-  v1::WorkerGenerateRequest request;
-  request.set_request_id("test-" + text.substr(0, 20));
-  request.set_model(model);
-  v1::ChatMessage* message = request.mutable_chat()->add_messages();
-  message->set_role("user");
-  message->set_content(text);
-  request.mutable_sampling()->set_temperature(0);
-  request.mutable_sampling()->set_max_tokens(max_tokens);
-  return request;
-}
-
-v1::WorkerGenerateRequest Complete(const std::string& model,
-                                   const std::string& text,
-                                   int64_t max_tokens) {
-  v1::WorkerGenerateRequest request = Ask(model, text, max_tokens);
-  request.set_text(text);
-  return request;
-}
-
-// Imports the three models once for all tests.
-class Models {
- public:
-  static const Models* Get() {
-    static Models models;
-    return models.store_ != nullptr ? &models : nullptr;
-  }
-  weights::WeightStore* store() const { return store_.get(); }
-  const fs::path& path() const { return path_; }
-  int64_t Bytes(const std::string& name) const {
-    return store_->Manifest(name).value()->total_bytes;
-  }
-
- private:
-  Models() {
-    const fs::path from = ModelFolder();
-    const std::pair<const char*, fs::path> wanted[] = {
-        {kChat, from / "SmolLM2-135M-Instruct.Q4_1.gguf"},
-        {kCoder, from / "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf"},
-        {kEncoder, from / "all-MiniLM-L6-v2"}};
-    for (const auto& [name, path] : wanted) {
-      if (!fs::exists(path)) {
-        fprintf(stderr, "no %s: scripts/fetch_models\n", path.c_str());
-        return;
-      }
-    }
-    std::string pattern = (fs::temp_directory_path() / "worker-XXXXXX").string();
-    path_ = mkdtemp(pattern.data());
-    auto store =
-        weights::WeightStore::Open({.path = (path_ / "store").string()});
-    EXPECT_TRUE(store.ok()) << store.status();
-    if (!store.ok()) return;
-    for (const auto& [name, path] : wanted) {
-      const auto entry = (*store)->Import(path.string(), name, {});
-      EXPECT_TRUE(entry.ok()) << entry.status();
-      if (!entry.ok()) return;
-    }
-    store_ = std::move(store).value();
-  }
-  ~Models() {
-    store_.reset();
-    if (!path_.empty()) fs::remove_all(path_);
-  }
-  fs::path path_;
-  std::unique_ptr<weights::WeightStore> store_;
-};
-
-#define NEED_MODELS()                                              \
-  const Models* const models = Models::Get();                      \
-  if (models == nullptr) {                                         \
-    GTEST_SKIP() << "models are missing: run scripts/fetch_models"; \
-  }
-
-// A worker of its own, with a client.
-class Worker {
- public:
-  Worker(weights::WeightStore* store, ModelHostOptions options,
-         bool tcp = false, WorkerServiceOptions service_options = {})
-      : host_(ModelHost::Create(store, std::move(options))),
-        service_(MakeWorkerService(host_.get(), service_options)) {
-    auto server = rpc::Server::Start("127.0.0.1:0", {service_.get()});
-    EXPECT_TRUE(server.ok()) << server.status();
-    server_ = std::move(server).value();
-    channel_ = tcp ? rpc::Connect(fmt::format("127.0.0.1:{}", server_->port()))
-                   : server_->InProcessChannel();
-    client_ = WorkerClient::Create(channel_);
-  }
-  ~Worker() { server_->Shutdown(absl::Now()); }
-
-  Outcome Run(const v1::WorkerGenerateRequest& request) {
-    return Running(*client_, request).Wait();
-  }
-  v1::WorkerStats::Model StatsOf(const std::string& name) {
-    const auto stats = client_->Stats(Soon());
-    EXPECT_TRUE(stats.ok()) << stats.status();
-    for (const auto& model : stats->models()) {
-      if (model.name() == name) return model;
-    }
-    return {};
-  }
-  WorkerClient& client() { return *client_; }
-  ModelHost& host() { return *host_; }
-  int port() const { return server_->port(); }
-
- private:
-  std::unique_ptr<ModelHost> host_;
-  std::unique_ptr<grpc::Service> service_;
-  std::unique_ptr<rpc::Server> server_;
-  std::shared_ptr<grpc::Channel> channel_;
-  std::unique_ptr<WorkerClient> client_;
-};
-
-ModelHostOptions Roomy() {
-  return {.ram_budget_bytes = int64_t{2} << 30,
-          .kv_budget_bytes = int64_t{256} << 20,
-          .threads = 2};
-}
 
 class WorkerChannelTest : public testing::TestWithParam<bool> {};
 INSTANTIATE_TEST_SUITE_P(Channels, WorkerChannelTest, testing::Bool(),
@@ -378,9 +162,8 @@ TEST(WorkerTest, NeighboursDoNotMatter) {
   Worker worker(models->store(), Roomy());
   std::vector<v1::WorkerGenerateRequest> requests;
   for (int i = 0; i < 10; ++i) {
-    v1::WorkerGenerateRequest request =
-        Ask(kChat, fmt::format("Tell me {} facts about the number {}.", i, i),
-            20);
+    v1::WorkerGenerateRequest request = Ask(
+        kChat, fmt::format("Tell me {} facts about the number {}.", i, i), 20);
     request.set_request_id(fmt::format("r{}", i));
     request.mutable_sampling()->set_temperature(i % 2 == 0 ? 0.0f : 0.8f);
     requests.push_back(request);
@@ -476,8 +259,8 @@ TEST(WorkerTest, ThreeModelsTakeTurnsUnderABudgetForOne) {
   std::atomic<int> embedded{0};
   for (int i = 0; i < 6; ++i) {
     running.push_back(std::make_unique<Running>(
-        worker.client(), Ask(i % 2 == 0 ? kChat : kCoder,
-                             fmt::format("Question {}", i), 8)));
+        worker.client(),
+        Ask(i % 2 == 0 ? kChat : kCoder, fmt::format("Question {}", i), 8)));
     embedders.emplace_back([&] {
       v1::EmbedRequest request;
       request.set_model(kEncoder);
@@ -533,8 +316,7 @@ TEST(WorkerTest, AFullQueueAndAPassedDeadline) {
   EXPECT_LT(full, 12);
   v1::WorkerGenerateRequest endless = Ask(kChat, "Count.", 4000);
   endless.mutable_sampling()->set_ignore_eos(true);
-  Running late(worker.client(), endless,
-               absl::Now() + absl::Milliseconds(300));
+  Running late(worker.client(), endless, absl::Now() + absl::Milliseconds(300));
   const Outcome outcome = late.Wait();
   EXPECT_EQ(outcome.status.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_LT(outcome.took, absl::Seconds(3));
@@ -549,9 +331,9 @@ TEST(WorkerTest, ASlowReaderHoldsUpNobody) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 65'536);
-  const auto stub = v1::ExpertWorker::NewStub(grpc::CreateCustomChannel(
-      fmt::format("127.0.0.1:{}", worker.port()),
-      grpc::InsecureChannelCredentials(), arguments));
+  const auto stub = v1::ExpertWorker::NewStub(
+      grpc::CreateCustomChannel(fmt::format("127.0.0.1:{}", worker.port()),
+                                grpc::InsecureChannelCredentials(), arguments));
   grpc::ClientContext context;
   v1::WorkerGenerateRequest request = Complete(kChat, "Once", 500);
   request.mutable_sampling()->set_ignore_eos(true);
@@ -582,19 +364,19 @@ TEST(WorkerTest, StoppingTellsEverybody) {
   std::atomic<int> events{0};
   std::vector<std::shared_ptr<HostCall>> calls;
   for (int i = 0; i < 4; ++i) {
-    calls.push_back(host->Generate(
-        endless, absl::InfiniteFuture(),
-        {.on_event = [&](const v1::GenerateEvent&) { ++events; },
-         .on_done =
-             [&](absl::Status status) {
-               std::lock_guard lock(mutex);
-               ends.push_back(status.code());
-             }}));
+    calls.push_back(
+        host->Generate(endless, absl::InfiniteFuture(),
+                       {.on_event = [&](const v1::GenerateEvent&) { ++events; },
+                        .on_done =
+                            [&](absl::Status status) {
+                              std::lock_guard lock(mutex);
+                              ends.push_back(status.code());
+                            }}));
   }
   while (events < 20) std::this_thread::yield();
   host.reset();
-  EXPECT_EQ(ends, std::vector<absl::StatusCode>(
-                      4, absl::StatusCode::kUnavailable));
+  EXPECT_EQ(ends,
+            std::vector<absl::StatusCode>(4, absl::StatusCode::kUnavailable));
   for (const auto& call : calls) call->Cancel();  // Too late, and harmless.
 }
 
@@ -606,11 +388,12 @@ TEST(WorkerTest, DamagedWeightsAreRefusedAndTheRestServed) {
   const std::string path = (folder / "store").string();
   {
     auto store = weights::WeightStore::Open({.path = path}).value();
-    ASSERT_TRUE(store
-                    ->Import((ModelFolder() /
-                              "SmolLM2-135M-Instruct.Q4_1.gguf").string(),
-                             kChat, {})
-                    .ok());
+    ASSERT_TRUE(
+        store
+            ->Import(
+                (ModelFolder() / "SmolLM2-135M-Instruct.Q4_1.gguf").string(),
+                kChat, {})
+            .ok());
   }
   // The largest file there holds SmolLM2's weights and nothing else.
   fs::path largest;
@@ -630,10 +413,10 @@ TEST(WorkerTest, DamagedWeightsAreRefusedAndTheRestServed) {
   }
   {
     auto store = weights::WeightStore::Open({.path = path}).value();
-    ASSERT_TRUE(
-        store->Import((ModelFolder() / "all-MiniLM-L6-v2").string(), kEncoder,
-                      {})
-            .ok());
+    ASSERT_TRUE(store
+                    ->Import((ModelFolder() / "all-MiniLM-L6-v2").string(),
+                             kEncoder, {})
+                    .ok());
     Worker worker(store.get(), Roomy());
     for (int i = 0; i < 2; ++i) {
       const Outcome refused = worker.Run(Ask(kChat, "Hi", 1));

@@ -189,6 +189,17 @@ TEST_F(RouterServiceTest, GeneratesExplainsAndTakesFeedback) {
   EXPECT_EQ(journal_->Feedback("general", "chat", 7).count, 1);
 }
 
+TEST_F(RouterServiceTest, TheTenantReachesWhoAnswers) {
+  const auto target = resolver_.Add("chat", {.words = {"x"}});
+  v1::GenerateRequest request = Text("hello");
+  request.set_tenant("acme");
+  Result result;
+  Run(request, result);
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  ASSERT_THAT(target->requests(), SizeIs(1));
+  EXPECT_EQ(target->requests()[0].tenant(), "acme");
+}
+
 TEST_F(RouterServiceTest, RouteDecidesAndIsJournalled) {
   v1::RouteRequest request;
   request.set_text("some code");

@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "expert_workers/engine/admission.h"
 #include "expert_workers/engine/answer.h"
 #include "expert_workers/engine/forward/language_model.h"
 #include "expert_workers/engine/kv_cache.h"
@@ -23,28 +24,6 @@
 
 namespace conclave::engine {
 namespace {
-
-absl::Status CheckOptions(const EngineOptions& options) {
-  if (options.max_batch < 1 || options.max_batch > 4096) {
-    return InvalidArgument("max_batch is {}; it must be 1..4096",
-                           options.max_batch);
-  }
-  if (options.prefill_chunk < 1 || options.prefill_chunk > 65536) {
-    return InvalidArgument("prefill_chunk is {}; it must be 1..65536",
-                           options.prefill_chunk);
-  }
-  if (options.max_draft < 0 || options.max_draft > 64) {
-    return InvalidArgument("max_draft is {}; it must be 0..64",
-                           options.max_draft);
-  }
-  if (options.max_waiting < 0 || options.max_context < 0) {
-    return InvalidArgument(
-        "max_waiting is {} and max_context {}; neither may "
-        "be negative",
-        options.max_waiting, options.max_context);
-  }
-  return absl::OkStatus();
-}
 
 class EngineImpl final : public Engine {
  public:
@@ -82,7 +61,8 @@ class EngineImpl final : public Engine {
 
   absl::StatusOr<uint64_t> Submit(EngineRequest request,
                                   EventSink sink) override {
-    RETURN_IF_ERROR(Check(request));
+    RETURN_IF_ERROR(
+        CheckRequest(request, runner_.vocab_size(), max_context_, cache_));
     auto active = std::make_unique<ActiveRequest>();
     active->request = std::move(request);
     active->sink = std::move(sink);
@@ -138,42 +118,6 @@ class EngineImpl final : public Engine {
   int64_t MaxTotal() const {
     return std::min(max_context_,
                     cache_.total_pages() * kernels::kKvPageTokens);
-  }
-
-  absl::Status Check(const EngineRequest& request) const {
-    RETURN_IF_ERROR(CheckSamplingParams(request.sampling));
-    const auto prompt = static_cast<int64_t>(request.prompt.size());
-    if (prompt == 0) return InvalidArgument("the prompt is empty");
-    for (const int32_t token : request.prompt) {
-      if (token < 0 || token >= runner_.vocab_size()) {
-        return InvalidArgument(
-            "prompt token {} is outside the vocabulary of {}", token,
-            runner_.vocab_size());
-      }
-    }
-    const int64_t asked = request.sampling.max_tokens;
-    const int64_t output = asked < 0 ? 1 : asked;
-    if (prompt + output > max_context_) {
-      if (asked < 0) {
-        return InvalidArgument(
-            "context_length_exceeded: the prompt has {} tokens, the context "
-            "{}; nothing is left for an answer",
-            prompt, max_context_);
-      }
-      return InvalidArgument(
-          "context_length_exceeded: {} prompt tokens and {} to generate are "
-          "{}; the context is {}",
-          prompt, output, prompt + output, max_context_);
-    }
-    const int64_t pages = PagesForTokens(prompt + output);
-    if (pages > cache_.total_pages()) {
-      return ResourceExhausted(
-          "kv_budget_exceeded: {} prompt tokens and {} to generate need {} KV "
-          "pages of {} bytes; the budget of {} bytes holds {}",
-          prompt, output, pages, cache_.shape().PageBytes(),
-          options_.kv_budget_bytes, cache_.total_pages());
-    }
-    return absl::OkStatus();
   }
 
   int64_t PromptTokens(int64_t generating) const {
@@ -397,7 +341,7 @@ class EngineImpl final : public Engine {
       answer.acceptance.Observe(guesses, accepted);
       draft_tokens_ += guesses;
       accepted_tokens_ += accepted;
-      scheduler_.Accept(&answer, accepted);
+      if (accepted > 0) scheduler_.Accept(&answer, accepted);
     } else {
       answer.acceptance.Rest();
     }

@@ -99,6 +99,20 @@ struct EngineStats {
   int64_t finished_requests = 0;
   int64_t cancelled_requests = 0;
   int64_t preemptions = 0;
+
+  // Adds the counters of another engine, which may be gone.
+  void AddCounters(const EngineStats& other) {
+    prefix.lookups += other.prefix.lookups;
+    prefix.hits += other.prefix.hits;
+    prefix.tokens_wanted += other.prefix.tokens_wanted;
+    prefix.tokens_saved += other.prefix.tokens_saved;
+    prefix.evicted_pages += other.prefix.evicted_pages;
+    prompt_tokens += other.prompt_tokens;
+    generated_tokens += other.generated_tokens;
+    finished_requests += other.finished_requests;
+    cancelled_requests += other.cancelled_requests;
+    preemptions += other.preemptions;
+  }
 };
 
 class Engine {

@@ -26,6 +26,7 @@ std::byte* AllocatePage(int64_t bytes) {
 
 KvCache::KvCache(const KvShape& shape, int64_t budget_bytes)
     : shape_(shape),
+      budget_bytes_(budget_bytes),
       // 2^30: page numbers are 32 bits.
       total_pages_(std::clamp<int64_t>(budget_bytes / shape.PageBytes(), 0,
                                        int64_t{1} << 30)) {
@@ -52,8 +53,7 @@ void KvCache::Unreserve(PageTable& table, int64_t pages) {
 }
 
 bool KvCache::PrepareWrite(PageTable& table, int64_t first, int64_t count) {
-  CHECK(first >= 0 && count >= 0 &&
-            first <= table.num_pages() * kKvPageTokens,
+  CHECK(first >= 0 && count >= 0 && first <= table.num_pages() * kKvPageTokens,
         "first {} count {} pages {}", first, count, table.num_pages());
   if (count == 0) return true;
   const int64_t first_page = first / kKvPageTokens;

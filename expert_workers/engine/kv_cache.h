@@ -84,6 +84,7 @@ class KvCache {
   void set_evictor(PageEvictor* evictor) { evictor_ = evictor; }
 
   const KvShape& shape() const { return shape_; }
+  int64_t budget_bytes() const { return budget_bytes_; }
   int64_t total_pages() const { return total_pages_; }
   int64_t used_pages() const { return taken_pages_ - idle_pages_; }
   int64_t idle_pages() const { return idle_pages_; }
@@ -143,11 +144,12 @@ class KvCache {
   void SetPage(PageTable& table, int64_t index, int32_t page);
 
   const KvShape shape_;
+  const int64_t budget_bytes_;
   const int64_t total_pages_;
   PageEvictor* evictor_ = nullptr;
-  int64_t taken_pages_ = 0;     // somebody holds or keeps them
+  int64_t taken_pages_ = 0;  // somebody holds or keeps them
   int64_t idle_pages_ = 0;
-  int64_t reserved_pages_ = 0;  // of all tables
+  int64_t reserved_pages_ = 0;      // of all tables
   std::vector<Page> pages_;         // grows up to total_pages_
   std::vector<int32_t> free_list_;  // indices of pages with no references
 };

@@ -160,13 +160,18 @@ std::vector<Work> Scheduler::Plan() {
   for (Sequence* sequence : generating) {
     if (sequence->running) MakeRoom(sequence);
   }
+  // Guesses and prompt tokens compete for the same time, and a prompt's share
+  // of it is measured without guesses.
+  const bool may_guess =
+      std::none_of(running_.begin(), running_.end(),
+                   [](const auto* s) { return s->uncomputed() > 1; });
   std::vector<Work> plan;
   for (Sequence* sequence : generating) {
     // One that got its page may have lost it to a later one.
     if (!sequence->running) continue;
     const auto guesses = static_cast<int64_t>(sequence->draft.size());
     const bool fits =
-        guesses > 0 &&
+        may_guess && guesses > 0 &&
         cache_->PrepareWrite(sequence->pages, sequence->computed, 1 + guesses);
     plan.push_back({sequence, sequence->computed, 1, fits ? guesses : 0});
   }

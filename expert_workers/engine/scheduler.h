@@ -18,11 +18,11 @@
 //     nobody waits for the end of another's long answers. A tenant's last
 //     running sequence is never taken for this.
 //
-// A step holds one token of every sequence that generates, its draft where that
-// needs nobody else's page, then prompt tokens
+// A step holds one token of every sequence that generates, then prompt tokens
 // up to a budget: least served tenant first; of its prompts, half of the
 // budget goes to the oldest and half to the one nearest its end, so that a
-// short prompt passes a long one without stopping it.
+// short prompt passes a long one without stopping it. Where there are no
+// prompts, drafts are computed that need nobody else's page.
 //
 // Threads: none; the engine's own.
 #ifndef CONCLAVE_EXPERT_WORKERS_ENGINE_SCHEDULER_H_

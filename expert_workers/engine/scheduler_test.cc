@@ -1,48 +1,16 @@
-#include "expert_workers/engine/scheduler.h"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <map>
 #include <memory>
 #include <random>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "expert_workers/engine/scheduler_fixture.h"
+
 namespace conclave::engine {
 namespace {
-
-KvShape Shape() {
-  return {.type = kernels::KvType::kF32,
-          .num_layers = 1,
-          .num_kv_heads = 1,
-          .head_dim = 2};
-}
-
-std::unique_ptr<Sequence> MakeSequence(uint64_t arrival, size_t prompt,
-                                       const std::string& tenant = {}) {
-  auto sequence = std::make_unique<Sequence>();
-  sequence->tenant = tenant;
-  sequence->arrival = arrival;
-  sequence->tokens.assign(prompt, 7);
-  return sequence;
-}
-
-// So many prompt tokens alone, so many beside others.
-PromptBudget Budget(int64_t alone, int64_t beside) {
-  return [=](int64_t generating) { return generating == 0 ? alone : beside; };
-}
-
-// Plans, commits, and gives every sequence that reached its end a new token.
-std::vector<Work> Step(Scheduler& scheduler) {
-  std::vector<Work> plan = scheduler.Plan();
-  scheduler.Commit(plan);
-  for (const Work& work : plan) {
-    if (work.sequence->uncomputed() == 0) work.sequence->tokens.push_back(1);
-  }
-  return plan;
-}
 
 TEST(SchedulerTest, PromptsAreCutAndGenerationComesFirst) {
   KvCache cache(Shape(), 100 * Shape().PageBytes());
@@ -197,6 +165,27 @@ TEST(SchedulerTest, TheSecondOfTwoEqualPromptsFollowsTheFirst) {
   scheduler.Remove(b.get());
 }
 
+TEST(SchedulerTest, NothingIsGuessedBesideAPrompt) {
+  KvCache cache(Shape(), 100 * Shape().PageBytes());
+  Scheduler scheduler(4, Budget(64, 16), &cache, nullptr);
+  auto a = MakeSequence(1, 10);
+  scheduler.Add(a.get());
+  Step(scheduler);
+  a->draft = {7, 7, 7};
+  std::vector<Work> plan = scheduler.Plan();
+  ASSERT_EQ(plan.size(), 1u);
+  EXPECT_EQ(plan[0].guesses, 3);
+  EXPECT_EQ(plan[0].count, 1);
+  auto b = MakeSequence(2, 40);
+  scheduler.Add(b.get());
+  plan = scheduler.Plan();
+  ASSERT_EQ(plan.size(), 2u);
+  EXPECT_EQ(plan[0].guesses, 0);
+  EXPECT_EQ(plan[1].sequence, b.get());
+  scheduler.Remove(a.get());
+  scheduler.Remove(b.get());
+}
+
 TEST(SchedulerTest, AShortPromptPassesALongOne) {
   KvCache cache(Shape(), 1000 * Shape().PageBytes());
   Scheduler scheduler(8, Budget(64, 16), &cache, nullptr);
@@ -228,127 +217,6 @@ TEST(SchedulerTest, AShortPromptPassesALongOne) {
   EXPECT_EQ(cache.used_pages(), 0);
 }
 
-// A tenant that sends everything at once, and one that sends a request now
-// and then.
-class FloodTest : public testing::Test {
- protected:
-  void Flood(size_t count, size_t prompt, int64_t answer) {
-    for (size_t i = 0; i < count; ++i) {
-      Send("flood", prompt, answer);
-    }
-  }
-  Sequence* Send(const std::string& tenant, size_t prompt, int64_t answer) {
-    sequences_.push_back(MakeSequence(++arrivals_, prompt, tenant));
-    Sequence* sequence = sequences_.back().get();
-    // No two begin alike.
-    sequence->tokens[0] = static_cast<int32_t>(100 + arrivals_);
-    goal_[sequence] = sequence->size() + answer;
-    scheduler_.Add(sequence);
-    return sequence;
-  }
-  // One step; what has its answer leaves.
-  void StepAll() {
-    ++now_;
-    for (const Work& work : scheduler_.Plan()) {
-      scheduler_.Commit({work});
-      Sequence* sequence = work.sequence;
-      served_[sequence->tenant] += work.count;
-      if (sequence->uncomputed() == 0) sequence->tokens.push_back(1);
-      if (sequence->size() < goal_[sequence]) continue;
-      scheduler_.Remove(sequence);
-      ended_at_[sequence] = now_;
-    }
-  }
-  bool Ended(const Sequence* sequence) const {
-    return ended_at_.contains(sequence);
-  }
-
-  KvCache cache_{Shape(), 60 * Shape().PageBytes()};
-  PrefixCache prefixes_{&cache_};
-  Scheduler scheduler_{4, Budget(64, 16), &cache_, &prefixes_};
-  std::vector<std::unique_ptr<Sequence>> sequences_;
-  std::map<const Sequence*, int64_t> goal_;
-  std::map<const Sequence*, int> ended_at_;
-  std::map<std::string, int64_t> served_;
-  uint64_t arrivals_ = 0;
-  int now_ = 0;
-};
-
-TEST_F(FloodTest, AnotherTenantBeginsAtOnce) {
-  Flood(50, 100, 200);
-  for (int i = 0; i < 30; ++i) StepAll();
-  EXPECT_EQ(scheduler_.num_running(), 4);
-  // Every slot is taken for hundreds of steps; this one does not wait for
-  // that.
-  Sequence* guest = Send("guest", 40, 10);
-  StepAll();
-  EXPECT_TRUE(guest->running);
-  for (int i = 0; i < 20 && !Ended(guest); ++i) StepAll();
-  EXPECT_TRUE(Ended(guest));
-  // Who gave way lost nothing that had to be computed again.
-  int64_t preemptions = 0;
-  for (const auto& s : sequences_) preemptions += s->preemptions;
-  EXPECT_EQ(preemptions, 1);
-  int steps = 0;
-  while (ended_at_.size() < sequences_.size()) {
-    ASSERT_LT(++steps, 20000);
-    StepAll();
-  }
-  EXPECT_EQ(cache_.used_pages(), 0);
-}
-
-TEST_F(FloodTest, AnotherTenantBeginsThoughThePagesAreTaken) {
-  Flood(8, 440, 30);  // 14 pages each, and 60 there are
-  for (int i = 0; i < 40; ++i) StepAll();
-  ASSERT_EQ(scheduler_.num_running(), 4);
-  ASSERT_LT(cache_.available_pages(), 8);
-  Sequence* guest = Send("guest", 500, 10);
-  StepAll();
-  EXPECT_TRUE(guest->running);
-  int64_t others = 0;
-  for (const auto& s : sequences_) others += s->running && s.get() != guest;
-  EXPECT_GE(others, 1);  // nobody loses the last one
-  int steps = 0;
-  while (ended_at_.size() < sequences_.size()) {
-    ASSERT_LT(++steps, 20000);
-    StepAll();
-  }
-}
-
-TEST_F(FloodTest, WithWorkForBothEachGetsHalf) {
-  Flood(300, 60, 40);
-  for (int i = 0; i < 50; ++i) StepAll();
-  for (int i = 0; i < 20; ++i) Send("steady", 60, 40);
-  served_.clear();
-  for (int i = 0; i < 120; ++i) StepAll();
-  const double share =
-      static_cast<double>(served_["steady"]) /
-      static_cast<double>(served_["steady"] + served_["flood"]);
-  EXPECT_GT(share, 0.4);
-  EXPECT_LT(share, 0.6);
-}
-
-TEST_F(FloodTest, NobodyStarves) {
-  for (uint32_t seed = 0; seed < 5; ++seed) {
-    std::mt19937 random(seed);
-    Flood(60, 1 + random() % 200, 1 + random() % 100);
-    for (int i = 0; i < 40; ++i) {
-      const std::string tenant = "tenant " + std::to_string(random() % 9);
-      Send(tenant, 1 + random() % 300,
-           static_cast<int64_t>(1 + random() % 60));
-      for (auto n = random() % 10; n > 0; --n) StepAll();
-    }
-    int steps = 0;
-    while (ended_at_.size() < sequences_.size()) {
-      ASSERT_LT(++steps, 20000) << "seed " << seed;
-      StepAll();
-    }
-    EXPECT_EQ(cache_.used_pages(), 0);
-    sequences_.clear();
-    ended_at_.clear();
-  }
-}
-
 // Random arrivals, lengths, removals and a cache that is too small: every
 // sequence ends, nobody computes a position twice in one step or leaves a gap,
 // and no page is left.
@@ -365,8 +233,7 @@ TEST(SchedulerTest, EveryAdmittedSequenceEnds) {
     const int64_t alone = draw(70);
     std::unique_ptr<PrefixCache> prefixes;
     if (seed % 2 == 1) prefixes = std::make_unique<PrefixCache>(&cache);
-    Scheduler scheduler(slots, Budget(alone, draw(20)), &cache,
-                        prefixes.get());
+    Scheduler scheduler(slots, Budget(alone, draw(20)), &cache, prefixes.get());
     struct Item {
       std::unique_ptr<Sequence> sequence;
       size_t goal;
@@ -378,12 +245,11 @@ TEST(SchedulerTest, EveryAdmittedSequenceEnds) {
       ASSERT_LT(step, 20000) << "seed " << seed;
       if (arrivals < 12 && random() % 4 == 0) {
         const auto prompt = 1 + random() % 100;
-        const size_t goal = std::min<size_t>(
-            prompt + 1 + random() % 80, static_cast<size_t>(pages * 32));
-        live.push_back(
-            {MakeSequence(arrivals++, std::min(prompt, goal),
-                          "tenant " + std::to_string(random() % 3)),
-             goal});
+        const size_t goal = std::min<size_t>(prompt + 1 + random() % 80,
+                                             static_cast<size_t>(pages * 32));
+        live.push_back({MakeSequence(arrivals++, std::min(prompt, goal),
+                                     "tenant " + std::to_string(random() % 3)),
+                        goal});
         scheduler.Add(live.back().sequence.get());
       }
       std::set<Sequence*> seen;

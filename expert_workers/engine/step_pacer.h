@@ -30,7 +30,7 @@ struct StepPacerOptions {
   // every step.
   int64_t min_alone = 32;
   absl::Duration alone = absl::Milliseconds(100);
-  double stretch = 2.0;
+  double stretch = 1.75;
 };
 
 class StepPacer {
@@ -50,7 +50,7 @@ class StepPacer {
   };
 
   const StepPacerOptions options_;
-  double alone_us_ = 0;   // of a prompt token; 0: not known
+  double alone_us_ = 0;  // of a prompt token; 0: not known
   double beside_us_ = 0;
   std::map<int64_t, Generation> generation_;  // by number of sequences
 };

@@ -17,16 +17,16 @@ struct Machine {
   double prompt_us = 900;
 
   absl::Duration Time(int64_t generating, int64_t prompt) const {
-    return absl::Microseconds(
-        pass_us + generated_us * static_cast<double>(generating) +
-        prompt_us * static_cast<double>(prompt));
+    return absl::Microseconds(pass_us +
+                              generated_us * static_cast<double>(generating) +
+                              prompt_us * static_cast<double>(prompt));
   }
 };
 
 TEST(StepPacerTest, AStepBesideOthersIsStretchedSoFar) {
   for (const double prompt_us : {200.0, 900.0, 5000.0, 40000.0}) {
     const Machine machine = {.prompt_us = prompt_us};
-    StepPacer pacer({});
+    StepPacer pacer({.stretch = 2.0});
     EXPECT_EQ(pacer.PromptTokens(8), 0);  // how long is it without?
     pacer.Observe(8, 0, machine.Time(8, 0));
     int64_t total = 0;
@@ -39,10 +39,9 @@ TEST(StepPacerTest, AStepBesideOthersIsStretchedSoFar) {
       total += tokens;
     }
     // And no less than that, but for the steps that measure.
-    const double full =
-        std::max(absl::FDivDuration(machine.Time(8, 0),
-                                    absl::Microseconds(prompt_us)),
-                 1.0);
+    const double full = std::max(
+        absl::FDivDuration(machine.Time(8, 0), absl::Microseconds(prompt_us)),
+        1.0);
     EXPECT_GT(static_cast<double>(total), 300 * 0.85 * std::floor(full));
   }
 }
@@ -50,7 +49,7 @@ TEST(StepPacerTest, AStepBesideOthersIsStretchedSoFar) {
 TEST(StepPacerTest, ALuckyOrUnluckyMeasurementPasses) {
   const Machine machine;
   std::mt19937 random(1);
-  StepPacer pacer({});
+  StepPacer pacer({.stretch = 2.0});
   int slow = 0;
   for (int step = 0; step < 2000; ++step) {
     const int64_t tokens = pacer.PromptTokens(4);
@@ -63,7 +62,7 @@ TEST(StepPacerTest, ALuckyOrUnluckyMeasurementPasses) {
   }
   EXPECT_LT(slow, 60);
   // The first prompt looks free, and the next step is still no long one.
-  StepPacer fresh({});
+  StepPacer fresh({.stretch = 2.0});
   fresh.Observe(4, 0, machine.Time(4, 0));
   fresh.Observe(4, 8, machine.Time(4, 0));
   EXPECT_LE(fresh.PromptTokens(4), 64);
@@ -89,7 +88,7 @@ TEST(StepPacerTest, AloneAsManyAsFitTheTime) {
 
 TEST(StepPacerTest, GenerationIsMeasuredAgain) {
   Machine machine;
-  StepPacer pacer({});
+  StepPacer pacer({.stretch = 2.0});
   int without = 0;
   for (int step = 0; step < 650; ++step) {
     const int64_t tokens = pacer.PromptTokens(2);

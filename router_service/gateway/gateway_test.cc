@@ -75,7 +75,15 @@ class GatewayTest : public ::testing::Test {
     deps.router = router_.get();
     deps.registry = &registry_;
     deps.not_ready = [this] { return not_ready_; };
-    deps.gauges = [] { return std::vector<ModelGauges>{{"chat", 3, 2, 0.5}}; };
+    deps.gauges = [] {
+      ModelGauges gauges = {"chat", 3, 2, 0.5};
+      gauges.prefix_pages = 40;
+      gauges.preemptions = 7;
+      gauges.prefix_hits = 5;
+      gauges.prefix_tokens_wanted = 2000;
+      gauges.prefix_tokens_saved = 1500;
+      return std::vector<ModelGauges>{gauges};
+    };
     auto gateway = Gateway::Start(options_, deps);
     ASSERT_TRUE(gateway.ok()) << gateway.status();
     gateway_ = *std::move(gateway);
@@ -531,6 +539,13 @@ TEST_F(GatewayTest, ReadyzGivesReasonsAndMetricsSpeakVllm) {
        {"vllm:num_requests_running{model_name=\"chat\"} 3",
         "vllm:num_requests_waiting{model_name=\"chat\"} 2",
         "vllm:kv_cache_usage_perc{model_name=\"chat\"} 0.5",
+        "# TYPE conclave_prefix_cache_pages gauge",
+        "conclave_prefix_cache_pages{model_name=\"chat\"} 40",
+        "# TYPE conclave_prefix_cache_hits_total counter",
+        "conclave_prefix_cache_hits_total{model_name=\"chat\"} 5",
+        "vllm:num_preemptions_total{model_name=\"chat\"} 7",
+        "vllm:prefix_cache_queries_total{model_name=\"chat\"} 2000",
+        "vllm:prefix_cache_hits_total{model_name=\"chat\"} 1500",
         "vllm:time_to_first_token_seconds_count{model_name=\"chat\"} 1",
         "vllm:inter_token_latency_seconds_count{model_name=\"chat\"} 3",
         "vllm:e2e_request_latency_seconds_count{model_name=\"chat\"} 1",
@@ -610,8 +625,9 @@ TEST_F(GatewayTest, TooManyAtOnceGet429) {
   RawClient first = Connect();
   first.Send(Post("/v1/chat/completions", kEndless));
   ASSERT_TRUE(first.ReceiveUntil("data: "));
-  EXPECT_THAT(Ask(Post("/v1/chat/completions", kHi)),
-              StartsWith("HTTP/1.1 429 "));
+  const std::string refused = Ask(Post("/v1/chat/completions", kHi));
+  EXPECT_THAT(refused, StartsWith("HTTP/1.1 429 "));
+  EXPECT_THAT(refused, HasSubstr("retry-after: 1\r\n"));
 }
 
 TEST_F(GatewayTest, LargeBodiesAreParsedAsideAndAnswered) {

@@ -45,6 +45,11 @@ constexpr Alias kAliases[] = {
     {"conclave_prompt_tokens_total", "vllm:prompt_tokens_total"},
     {"conclave_generation_tokens_total", "vllm:generation_tokens_total"},
     {"conclave_request_success_total", "vllm:request_success_total"},
+    {"conclave_preemptions_total", "vllm:num_preemptions_total"},
+    {"conclave_prefix_cache_wanted_tokens_total",
+     "vllm:prefix_cache_queries_total"},
+    {"conclave_prefix_cache_saved_tokens_total",
+     "vllm:prefix_cache_hits_total"},
 };
 
 prometheus::Family<Histogram>& AddHistogram(prometheus::Registry& registry,
@@ -58,17 +63,51 @@ prometheus::Family<prometheus::Counter>& AddCounter(
   return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
 }
 
-MetricFamily GaugeFamily(const char* name, const char* help,
-                         const std::vector<ModelGauges>& models,
-                         double (*value)(const ModelGauges&)) {
+// One figure of every model: a gauge, or a counter by its name.
+struct ModelFigure {
+  const char* name;
+  const char* help;
+  double (*value)(const ModelGauges&);
+};
+
+double Double(int64_t count) { return static_cast<double>(count); }
+
+constexpr ModelFigure kModelFigures[] = {
+    {"conclave_num_requests_running", "Requests being generated.",
+     [](const ModelGauges& m) { return Double(m.running); }},
+    {"conclave_num_requests_waiting", "Requests in a worker's queue.",
+     [](const ModelGauges& m) { return Double(m.waiting); }},
+    {"conclave_kv_cache_usage_perc", "KV pages in use, 0 to 1.",
+     [](const ModelGauges& m) { return m.kv_cache_usage; }},
+    {"conclave_preemptions_total",
+     "Sequences that gave way to others and came back.",
+     [](const ModelGauges& m) { return Double(m.preemptions); }},
+    {"conclave_prefix_cache_pages",
+     "KV pages that the prefix cache keeps, in use or not.",
+     [](const ModelGauges& m) { return Double(m.prefix_pages); }},
+    {"conclave_prefix_cache_hits_total",
+     "Sequences whose beginning was in the prefix cache.",
+     [](const ModelGauges& m) { return Double(m.prefix_hits); }},
+    {"conclave_prefix_cache_wanted_tokens_total",
+     "Tokens looked up in the prefix cache.",
+     [](const ModelGauges& m) { return Double(m.prefix_tokens_wanted); }},
+    {"conclave_prefix_cache_saved_tokens_total",
+     "Tokens that the prefix cache had, which were not computed.",
+     [](const ModelGauges& m) { return Double(m.prefix_tokens_saved); }},
+};
+
+MetricFamily FamilyOf(const ModelFigure& figure,
+                      const std::vector<ModelGauges>& models) {
+  const bool counts = std::string_view(figure.name).ends_with("_total");
   MetricFamily family;
-  family.name = name;
-  family.help = help;
-  family.type = prometheus::MetricType::Gauge;
+  family.name = figure.name;
+  family.help = figure.help;
+  family.type =
+      counts ? prometheus::MetricType::Counter : prometheus::MetricType::Gauge;
   for (const ModelGauges& model : models) {
     prometheus::ClientMetric metric;
     metric.label.push_back({"model_name", model.model});
-    metric.gauge.value = value(model);
+    (counts ? metric.counter.value : metric.gauge.value) = figure.value(model);
     family.metric.push_back(std::move(metric));
   }
   return family;
@@ -128,15 +167,9 @@ std::string Metrics::Text() {
   std::vector<MetricFamily> families = registry_.Collect();
   const std::vector<ModelGauges> models =
       gauges_ ? gauges_() : std::vector<ModelGauges>();
-  families.push_back(GaugeFamily(
-      "conclave_num_requests_running", "Requests being generated.", models,
-      [](const ModelGauges& m) { return static_cast<double>(m.running); }));
-  families.push_back(GaugeFamily(
-      "conclave_num_requests_waiting", "Requests in a worker's queue.", models,
-      [](const ModelGauges& m) { return static_cast<double>(m.waiting); }));
-  families.push_back(GaugeFamily(
-      "conclave_kv_cache_usage_perc", "KV pages in use, 0 to 1.", models,
-      [](const ModelGauges& m) { return m.kv_cache_usage; }));
+  for (const ModelFigure& figure : kModelFigures) {
+    families.push_back(FamilyOf(figure, models));
+  }
   for (const Alias& alias : kAliases) {
     for (size_t i = 0; i < families.size(); ++i) {
       if (families[i].name != alias.ours) continue;

@@ -31,6 +31,12 @@ struct ModelGauges {
   int64_t running = 0;  // requests
   int64_t waiting = 0;
   double kv_cache_usage = 0;  // 0..1
+  int64_t prefix_pages = 0;   // kept by the prefix cache
+  // Counters since the worker's start.
+  int64_t preemptions = 0;
+  int64_t prefix_hits = 0;           // sequences that found a beginning
+  int64_t prefix_tokens_wanted = 0;  // of all sequences
+  int64_t prefix_tokens_saved = 0;   // of them, not computed
 };
 // Called at every scrape; must not block.
 using GaugeSource = std::function<std::vector<ModelGauges>()>;

@@ -149,6 +149,15 @@ ApiError ToApiError(const absl::Status& status, std::string_view not_found) {
       status.code() == absl::StatusCode::kInvalidArgument) {
     error.code = kTooLong;
   }
+  // No later try would fit: not a matter of load.
+  constexpr std::string_view kTooLarge = "kv_budget_exceeded";
+  if (Message(status).find(kTooLarge) != std::string_view::npos &&
+      status.code() == absl::StatusCode::kResourceExhausted) {
+    error.http_status = 400;
+    error.type = "invalid_request_error";
+    error.code = kTooLarge;
+    error.retry_after_s = 0;
+  }
   if (std::string code = Payload(status, kCode); !code.empty()) {
     error.code = std::move(code);
   }

@@ -21,6 +21,8 @@ TEST(OpenAiErrorTest, StatusMapping) {
       {PermissionDenied("x"), 403, "permission_denied"},
       {NotFound("x"), 404, "model_not_found"},
       {ResourceExhausted("x"), 429, "rate_limit_exceeded"},
+      {ResourceExhausted("expert chat: kv_budget_exceeded: 9 pages, 8 are"),
+       400, "kv_budget_exceeded"},
       {Unavailable("x"), 503, "unavailable"},
       {FailedPrecondition("x"), 503, "failed_precondition"},
       {DeadlineExceeded("x"), 504, "deadline_exceeded"},
@@ -34,6 +36,8 @@ TEST(OpenAiErrorTest, StatusMapping) {
     EXPECT_EQ(error.code, c.code) << c.status;
   }
   EXPECT_GT(ToApiError(ResourceExhausted("x")).retry_after_s, 0);
+  EXPECT_EQ(
+      ToApiError(ResourceExhausted("kv_budget_exceeded: x")).retry_after_s, 0);
   EXPECT_EQ(ToApiError(Internal("secret")).message, "internal error");
   EXPECT_EQ(ToApiError(NotFound("x"), "decision_not_found").code,
             "decision_not_found");

@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <map>
 #include <utility>
 
 #include "base/check.h"
@@ -19,10 +18,10 @@ std::string VersionOf(const PolicyOptions& options) {
   const std::string text = fmt::format(
       "1 {} {} {} {} {} {} {} {} {} {} {} {} {}", options.unsure_below,
       options.sure_enough, options.novel_enough, options.few_samples,
-      options.max_encoder_bytes, options.min_encoder_weight,
-      select.cost_weight, select.max_cost, select.epsilon,
-      select.max_candidates, select.quality.kappa,
-      select.quality.unknown_quality, select.quality.foreign_loss);
+      options.max_encoder_bytes, options.min_encoder_weight, select.cost_weight,
+      select.max_cost, select.epsilon, select.max_candidates,
+      select.quality.kappa, select.quality.unknown_quality,
+      select.quality.foreign_loss);
   return fmt::format("1-{:016x}", Xxh3_64(text));
 }
 
@@ -31,25 +30,72 @@ bool Serves(const ExpertView& expert, std::string_view category) {
                    category) != expert.categories.end();
 }
 
-bool AnyServes(std::span<const ExpertView> experts,
-               std::string_view category) {
+bool AnyServes(std::span<const ExpertView> experts, std::string_view category) {
   return std::any_of(experts.begin(), experts.end(), [&](const auto& expert) {
     return Serves(expert, category);
   });
 }
 
 // The two most probable categories; equal ones by the lower name.
-using Ranked = std::pair<std::string_view, double>;
-std::vector<Ranked> Best(const std::map<std::string, double>& posterior) {
-  std::vector<Ranked> all(posterior.begin(), posterior.end());
-  const size_t kept = std::min<size_t>(2, all.size());
-  std::partial_sort(all.begin(), all.begin() + kept, all.end(),
-                    [](const Ranked& a, const Ranked& b) {
-                      if (a.second != b.second) return a.second > b.second;
-                      return a.first < b.first;
-                    });
-  all.resize(kept);
-  return all;
+std::vector<CategoryShare> Best(const Posterior& posterior) {
+  std::vector<CategoryShare> best(std::min<size_t>(2, posterior.size()));
+  std::partial_sort_copy(posterior.begin(), posterior.end(), best.begin(),
+                         best.end(), [](const auto& a, const auto& b) {
+                           if (a.probability != b.probability) {
+                             return a.probability > b.probability;
+                           }
+                           return a.category < b.category;
+                         });
+  return best;
+}
+
+double ProbabilityOf(const Posterior& posterior, std::string_view category) {
+  for (const CategoryShare& share : posterior) {
+    if (share.category == category) return share.probability;
+  }
+  CHECK(false, "{} is not in the posterior", category);
+}
+
+bool IsKnown(const Classifier& classifier, std::string_view category) {
+  return std::binary_search(classifier.categories().begin(),
+                            classifier.categories().end(), category);
+}
+
+// What the reading says of every category that has samples or an expert.
+// Views into `classifier` and `snapshot`.
+Posterior PosteriorOf(const Reading& reading, const Classifier& classifier,
+                      const registry::Snapshot& snapshot) {
+  std::vector<std::string_view> unknown = {kGeneralCategory};
+  for (const auto& [name, expert] : snapshot.experts) {
+    if (expert->state == registry::ExpertState::kGone) continue;
+    unknown.insert(unknown.end(), expert->categories.begin(),
+                   expert->categories.end());
+  }
+  std::erase_if(unknown, [&](std::string_view category) {
+    return IsKnown(classifier, category);
+  });
+  std::sort(unknown.begin(), unknown.end());
+  unknown.erase(std::unique(unknown.begin(), unknown.end()), unknown.end());
+
+  Posterior posterior;
+  for (const std::string_view category : unknown) {
+    posterior.push_back({category, 0});
+  }
+  for (size_t c = 0; c < reading.posterior.size(); ++c) {
+    posterior.push_back({classifier.categories()[c],
+                         reading.posterior[c] * (1 - reading.out_of_scope)});
+  }
+  std::inplace_merge(posterior.begin(),
+                     posterior.begin() + static_cast<ptrdiff_t>(unknown.size()),
+                     posterior.end(),
+                     [](const CategoryShare& a, const CategoryShare& b) {
+                       return a.category < b.category;
+                     });
+  for (CategoryShare& share : posterior) {
+    if (share.category != kGeneralCategory) continue;
+    share.probability += reading.posterior.empty() ? 1 : reading.out_of_scope;
+  }
+  return posterior;
 }
 
 // "law has no samples" for what is served and cannot be recognised.
@@ -58,11 +104,8 @@ std::string WithoutSamples(const Classifier& classifier,
   std::vector<std::string_view> missing;
   for (const ExpertView& expert : available) {
     for (const std::string& category : expert.categories) {
-      const bool known =
-          category == kGeneralCategory ||
-          std::binary_search(classifier.categories().begin(),
-                             classifier.categories().end(), category);
-      if (!known) missing.push_back(category);
+      if (category == kGeneralCategory) continue;
+      if (!IsKnown(classifier, category)) missing.push_back(category);
     }
   }
   std::sort(missing.begin(), missing.end());
@@ -97,7 +140,7 @@ struct RoutingPolicy::Query {
 struct RoutingPolicy::Verdict {
   std::shared_ptr<const Classifier> classifier;
   Tier tier = Tier::kNgram;
-  std::map<std::string, double> posterior;
+  Posterior posterior;  // views into `classifier` and the snapshot
   double novelty = 0;
   std::string category;
   std::string why;    // "category code, 0.97 sure"
@@ -140,14 +183,12 @@ absl::StatusOr<Routing> RoutingPolicy::Decide(
   query.model = request.model();
   if (request.has_chat()) query.parts = PartsOfChat(request.chat());
   if (request.has_text()) query.parts = PartsOfText(request.text());
-  query.tokens_only =
-      request.has_tokens() && request.tokens().ids_size() > 0;
+  query.tokens_only = request.has_tokens() && request.tokens().ids_size() > 0;
   return Decide(query, snapshot);
 }
 
 absl::StatusOr<Routing> RoutingPolicy::Decide(
-    const v1::RouteRequest& request,
-    const registry::Snapshot& snapshot) const {
+    const v1::RouteRequest& request, const registry::Snapshot& snapshot) const {
   Query query;
   query.request_id = request.request_id();
   query.model = request.model();
@@ -194,10 +235,10 @@ absl::StatusOr<Routing> RoutingPolicy::Decide(
       routing.candidates.push_back(choice.expert);
     }
     decision.set_category(verdict.category);
-    decision.set_confidence(verdict.posterior.at(verdict.category));
+    decision.set_confidence(ProbabilityOf(verdict.posterior, verdict.category));
     decision.set_novelty(verdict.novelty);
     for (const auto& [category, probability] : verdict.posterior) {
-      (*decision.mutable_posterior())[category] = probability;
+      (*decision.mutable_posterior())[std::string(category)] = probability;
     }
     decision.set_tier(verdict.tier == Tier::kNgram ? "ngram" : "encoder");
     (*decision.mutable_versions())["classifier"] =
@@ -212,8 +253,8 @@ absl::StatusOr<Routing> RoutingPolicy::Decide(
   (*decision.mutable_versions())["registry"] =
       std::to_string(snapshot.revision);
   (*decision.mutable_versions())["policy"] = version_;
-  decision.set_router_us(
-      (dependencies_.clock->MonotonicNanos() - start) / 1000);
+  decision.set_router_us((dependencies_.clock->MonotonicNanos() - start) /
+                         1000);
   return routing;
 }
 
@@ -225,8 +266,8 @@ Routing RoutingPolicy::Bypass(const Query& query,
   routing.candidates = {expert};
   auto* candidate = routing.decision.add_candidates();
   candidate->set_expert(expert);
-  candidate->set_quality(PriorQuality(spec.quality, Serves::kCategory,
-                                      options_.select.quality));
+  candidate->set_quality(
+      PriorQuality(spec.quality, Serves::kCategory, options_.select.quality));
   candidate->set_cost(spec.cost);
   candidate->set_score(candidate->quality() -
                        options_.select.cost_weight * spec.cost);
@@ -234,10 +275,9 @@ Routing RoutingPolicy::Bypass(const Query& query,
   candidate->set_why("named by the request");
   routing.decision.set_tier("bypass");
   routing.decision.set_why(
-      query.model == expert
-          ? fmt::format("the request names {}", expert)
-          : fmt::format("the request names {}, which is {}", query.model,
-                        expert));
+      query.model == expert ? fmt::format("the request names {}", expert)
+                            : fmt::format("the request names {}, which is {}",
+                                          query.model, expert));
   return routing;
 }
 
@@ -246,9 +286,9 @@ absl::StatusOr<std::vector<float>> RoutingPolicy::Embed(
   std::vector<float> sum;
   for (const TextPart& part : query.parts) {
     if (part.weight < options_.min_encoder_weight) continue;
-    ASSIGN_OR_RETURN(std::vector<float> raw,
-                     dependencies_.embed(EndsOfText(
-                         part.text, options_.max_encoder_bytes)));
+    ASSIGN_OR_RETURN(
+        std::vector<float> raw,
+        dependencies_.embed(EndsOfText(part.text, options_.max_encoder_bytes)));
     ASSIGN_OR_RETURN(const std::vector<float> vector,
                      Normalised(std::move(raw)));
     if (sum.empty()) sum.assign(vector.size(), 0.0f);
@@ -268,19 +308,19 @@ Reading RoutingPolicy::Read(const Classifier& classifier, const Query& query,
   Reading fast = classifier.ReadFast(query.parts);
   if (query.parts.empty()) return fast;
   if (!classifier.has_encoder()) return fast;
-  const auto top = std::max_element(fast.posterior.begin(),
-                                    fast.posterior.end()) -
-                   fast.posterior.begin();
-  const bool sure =
-      fast.posterior[top] >= options_.sure_enough &&
-      fast.novelty <= options_.novel_enough &&
-      classifier.num_samples(static_cast<uint32_t>(top)) >=
-          options_.few_samples;
+  const auto top =
+      std::max_element(fast.posterior.begin(), fast.posterior.end()) -
+      fast.posterior.begin();
+  const bool sure = fast.posterior[top] >= options_.sure_enough &&
+                    fast.novelty <= options_.novel_enough &&
+                    classifier.num_samples(static_cast<uint32_t>(top)) >=
+                        options_.few_samples;
   if (sure) return fast;
   const absl::StatusOr<std::vector<float>> vector = Embed(query);
   if (!vector.ok()) {
-    *note = fmt::format("the encoder did not answer ({}), n-grams alone decided",
-                        CodeName(vector.status().code()));
+    *note =
+        fmt::format("the encoder did not answer ({}), n-grams alone decided",
+                    CodeName(vector.status().code()));
     return fast;
   }
   if (vector->size() != classifier.encoder_dim()) {
@@ -300,44 +340,34 @@ RoutingPolicy::Verdict RoutingPolicy::Judge(
   verdict.tier = reading.tier;
   verdict.novelty = reading.novelty;
 
-  for (const auto& [name, expert] : snapshot.experts) {
-    if (expert->state == registry::ExpertState::kGone) continue;
-    for (const std::string& category : expert->categories) {
-      verdict.posterior.emplace(category, 0.0);
-    }
-  }
-  for (size_t c = 0; c < reading.posterior.size(); ++c) {
-    verdict.posterior[classifier.categories()[c]] =
-        reading.posterior[c] * (1 - reading.out_of_scope);
-  }
-  verdict.posterior[kGeneralCategory] +=
-      reading.posterior.empty() ? 1 : reading.out_of_scope;
-
-  const std::vector<Ranked> best = Best(verdict.posterior);
+  verdict.posterior = PosteriorOf(reading, classifier, snapshot);
+  const std::vector<CategoryShare> best = Best(verdict.posterior);
   const bool general_served = AnyServes(available, kGeneralCategory);
-  verdict.category = std::string(best[0].first);
+  verdict.category = std::string(best[0].category);
   if (query.tokens_only) {
     verdict.category = kGeneralCategory;
     verdict.why = "the prompt is token ids, which are not read: general";
   } else if (reading.posterior.empty()) {
     verdict.category = kGeneralCategory;
     verdict.why = "no samples to recognise categories by: general";
-  } else if (best[0].second < options_.unsure_below && general_served) {
+  } else if (best[0].probability < options_.unsure_below && general_served) {
     verdict.category = kGeneralCategory;
-    verdict.why = fmt::format("unsure ({} {:.2f}, {} {:.2f}): general",
-                              best[0].first, best[0].second, best[1].first,
-                              best[1].second);
-  } else if (verdict.category == kGeneralCategory && reading.out_of_scope > 0.5) {
-    verdict.why = fmt::format("like nothing registered (novelty {:.2f}): "
-                              "general",
-                              reading.novelty);
-  } else if (best.size() > 1 && best[0].second == best[1].second) {
+    verdict.why =
+        fmt::format("unsure ({} {:.2f}, {} {:.2f}): general", best[0].category,
+                    best[0].probability, best[1].category, best[1].probability);
+  } else if (verdict.category == kGeneralCategory &&
+             reading.out_of_scope > 0.5) {
+    verdict.why = fmt::format(
+        "like nothing registered (novelty {:.2f}): "
+        "general",
+        reading.novelty);
+  } else if (best.size() > 1 && best[0].probability == best[1].probability) {
     verdict.why = fmt::format(
         "category {}, {:.2f} sure, as is {}: the lower name goes first",
-        best[0].first, best[0].second, best[1].first);
+        best[0].category, best[0].probability, best[1].category);
   } else {
-    verdict.why = fmt::format("category {}, {:.2f} sure", best[0].first,
-                              best[0].second);
+    verdict.why = fmt::format("category {}, {:.2f} sure", best[0].category,
+                              best[0].probability);
   }
   AddNote(&verdict.notes, WithoutSamples(classifier, available));
   return verdict;

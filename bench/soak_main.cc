@@ -306,7 +306,8 @@ class Soak {
     int64_t taken = 0;
     do {
       taken = 0;
-      for (const auto& model : host_->Stats().models()) {
+      const v1::WorkerStats stats = host_->Stats();
+      for (const auto& model : stats.models()) {
         taken += model.running() + model.waiting() + model.kv_pages_used();
       }
       absl::SleepFor(absl::Milliseconds(20));
@@ -319,7 +320,8 @@ class Soak {
 
   void PrintLine() const {
     int64_t hits = 0, saved = 0, preempted = 0, evicted = 0;
-    for (const auto& model : host_->Stats().models()) {
+    const v1::WorkerStats stats = host_->Stats();
+    for (const auto& model : stats.models()) {
       hits += model.prefix_cache().hits();
       saved += model.prefix_cache().tokens_saved();
       evicted += model.prefix_cache().evicted_pages();

@@ -1,23 +1,26 @@
-// conclave_bench_clinc [DATA_FOLDER [VECTORS]]: accuracy, calibration,
-// out-of-scope recall and latency of the classifier on CLINC150.
+// conclave_bench_clinc: accuracy, calibration, out-of-scope recall and latency
+// of routing on CLINC150, the sentence vectors from our own encoder.
 #include <fmt/core.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
 #include <map>
-#include <numeric>
 #include <random>
+#include <utility>
 
 #include "base/clock.h"
+#include "base/machine.h"
 #include "bench/clinc_bench/clinc_data.h"
 #include "bench/clinc_bench/hot_add.h"
+#include "bench/clinc_bench/latency.h"
+#include "bench/clinc_bench/own_vectors.h"
 #include "bench/clinc_bench/report.h"
 
 namespace conclave::bench {
 namespace {
 
 using router::Classifier;
-using router::TextPart;
 
 double SecondsSince(int64_t start) {
   return double(Clock::Real().MonotonicNanos() - start) * 1e-9;
@@ -108,72 +111,91 @@ void FewShotRun(const Clinc& clinc, size_t count) {
            Labels::kDomain);
 }
 
-// A prompt of about `tokens` tokens (4 bytes each), made of queries.
-std::string LongText(const Clinc& clinc, size_t tokens,
-                     std::mt19937_64* random) {
-  std::string text;
-  while (text.size() < 4 * tokens) {
-    text += clinc.val[(*random)() % clinc.val.size()].text + ". ";
+struct Options {
+  std::string data = "../shared/data";
+  std::string vectors;
+  std::string encoder = "all-MiniLM-L6-v2";
+  std::vector<std::string> only;
+};
+
+absl::StatusOr<Options> Parse(int argc, char** argv) {
+  Options options;
+  const char* home = std::getenv("HOME");
+  options.vectors = std::string(home == nullptr ? "." : home) +
+                    "/.cache/conclave/bench/clinc_minilm.f32";
+  CLI::App app("The classifier on CLINC150");
+  app.add_option("--data", options.data, "Folder of the data");
+  app.add_option("--vectors", options.vectors,
+                 "The oracle's sentence vectors (make_vectors.py)");
+  app.add_option("--encoder", options.encoder,
+                 "Our encoder's model; \"\": use the oracle's vectors");
+  app.add_option("--only", options.only, "hot-add, few, all or latency");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    app.exit(error);
+    return InvalidArgument("{}", error.what());
   }
-  text.resize(4 * tokens);
-  return text;
+  return options;
 }
 
-void Latency(const Classifier& classifier, const Clinc& clinc, size_t tokens,
-             int rounds) {
-  std::mt19937_64 random(5);
-  std::vector<double> micros;
-  for (int i = 0; i < rounds; ++i) {
-    const std::string text = LongText(clinc, tokens, &random);
-    const TextPart part{.text = text, .weight = 1};
-    const int64_t start = Clock::Real().MonotonicNanos();
-    const auto reading = classifier.ReadFast({&part, 1});
-    micros.push_back(SecondsSince(start) * 1e6);
-    if (reading.posterior.empty()) fmt::print("no posterior\n");
+void AccuracyOnAll(const Clinc& clinc) {
+  std::vector<const ClincRow*> all;
+  for (const ClincRow& row : clinc.train) all.push_back(&row);
+  for (const auto& [name, labels] :
+       {std::pair("10 domains, all", Labels::kDomain),
+        std::pair("150 intents", Labels::kIntent)}) {
+    PrintAll(name, *Train(name, all, labels, clinc.has_vectors), clinc, labels);
   }
-  std::sort(micros.begin(), micros.end());
-  fmt::print(
-      "fast tier, {} categories, {:>5} tokens: p50 {:.0f} us, p99 {:.0f} us\n",
-      classifier.categories().size(), tokens, micros[rounds / 2],
-      micros[rounds * 99 / 100]);
+}
+
+void Latency(const Clinc& clinc, engine::Encoder* encoder) {
+  for (const Labels labels : {Labels::kDomain, Labels::kIntent}) {
+    FastLatency(clinc, labels);
+    if (encoder == nullptr) continue;
+    EncoderLatency(
+        clinc, labels,
+        [&](std::string_view text) -> absl::StatusOr<std::vector<float>> {
+          ASSIGN_OR_RETURN(engine::Embedding embedding, encoder->Embed(text));
+          return std::move(embedding.values);
+        });
+  }
 }
 
 int Main(int argc, char** argv) {
-  const std::string folder = argc > 1 ? argv[1] : "../shared/data";
-  const char* home = std::getenv("HOME");
-  const std::string vectors =
-      argc > 2 ? argv[2]
-               : std::string(home == nullptr ? "." : home) +
-                     "/.cache/conclave/bench/clinc_minilm.f32";
-  const absl::StatusOr<Clinc> clinc = LoadClinc(folder, vectors);
+  const absl::StatusOr<Options> options = Parse(argc, argv);
+  if (!options.ok()) return 2;
+  fmt::print("{}\n", MachineLine());
+  absl::StatusOr<Clinc> clinc = LoadClinc(options->data, options->vectors);
   if (!clinc.ok()) {
     fmt::print("SKIPPED: {}\n", Message(clinc.status()));
     return clinc.status().code() == absl::StatusCode::kNotFound ? 0 : 1;
   }
-  if (!clinc->has_vectors) {
-    fmt::print(
-        "SKIPPED: the encoder tier; no vectors at {} (see "
-        "bench/clinc_bench/make_vectors.py)\n",
-        vectors);
+  OwnEncoder own;
+  if (!options->encoder.empty()) own = MakeOwnEncoder(options->encoder, 2);
+  if (own.encoder != nullptr) {
+    EmbedAll(*own.encoder, &*clinc);
+  } else {
+    fmt::print("own encoder: not used; the vectors are {}\n",
+               clinc->has_vectors ? options->vectors
+                                  : "none: the encoder tier "
+                                    "is SKIPPED");
   }
-  HotAdd(*clinc, false, 20);
-  HotAdd(*clinc, true, 20);
-  HotAdd(*clinc, true, 100);
-  for (size_t count : {5, 20, 50}) FewShotRun(*clinc, count);
-
-  std::vector<const ClincRow*> all;
-  for (const ClincRow& row : clinc->train) all.push_back(&row);
-  const auto domains =
-      Train("10 domains, all", all, Labels::kDomain, clinc->has_vectors);
-  PrintAll("10 domains, all", *domains, *clinc, Labels::kDomain);
-  const auto intents =
-      Train("150 intents", all, Labels::kIntent, clinc->has_vectors);
-  PrintAll("150 intents", *intents, *clinc, Labels::kIntent);
-  for (const auto& classifier : {domains, intents}) {
-    Latency(*classifier, *clinc, 16, 2000);
-    Latency(*classifier, *clinc, 512, 1000);
-    Latency(*classifier, *clinc, 8192, 100);
+  const auto wanted = [&](const char* part) {
+    return options->only.empty() ||
+           std::find(options->only.begin(), options->only.end(), part) !=
+               options->only.end();
+  };
+  if (wanted("hot-add")) {
+    HotAdd(*clinc, false, 20);
+    HotAdd(*clinc, true, 20);
+    HotAdd(*clinc, true, 100);
   }
+  if (wanted("few")) {
+    for (size_t count : {5, 20, 50}) FewShotRun(*clinc, count);
+  }
+  if (wanted("all")) AccuracyOnAll(*clinc);
+  if (wanted("latency")) Latency(*clinc, own.encoder.get());
   return 0;
 }
 

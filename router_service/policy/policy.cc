@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <map>
 #include <utility>
 
 #include "base/check.h"
@@ -38,17 +37,65 @@ bool AnyServes(std::span<const ExpertView> experts, std::string_view category) {
 }
 
 // The two most probable categories; equal ones by the lower name.
-using Ranked = std::pair<std::string_view, double>;
-std::vector<Ranked> Best(const std::map<std::string, double>& posterior) {
-  std::vector<Ranked> all(posterior.begin(), posterior.end());
-  const size_t kept = std::min<size_t>(2, all.size());
-  std::partial_sort(all.begin(), all.begin() + kept, all.end(),
-                    [](const Ranked& a, const Ranked& b) {
-                      if (a.second != b.second) return a.second > b.second;
-                      return a.first < b.first;
-                    });
-  all.resize(kept);
-  return all;
+std::vector<CategoryShare> Best(const Posterior& posterior) {
+  std::vector<CategoryShare> best(std::min<size_t>(2, posterior.size()));
+  std::partial_sort_copy(posterior.begin(), posterior.end(), best.begin(),
+                         best.end(), [](const auto& a, const auto& b) {
+                           if (a.probability != b.probability) {
+                             return a.probability > b.probability;
+                           }
+                           return a.category < b.category;
+                         });
+  return best;
+}
+
+double ProbabilityOf(const Posterior& posterior, std::string_view category) {
+  for (const CategoryShare& share : posterior) {
+    if (share.category == category) return share.probability;
+  }
+  CHECK(false, "{} is not in the posterior", category);
+}
+
+bool IsKnown(const Classifier& classifier, std::string_view category) {
+  return std::binary_search(classifier.categories().begin(),
+                            classifier.categories().end(), category);
+}
+
+// What the reading says of every category that has samples or an expert.
+// Views into `classifier` and `snapshot`.
+Posterior PosteriorOf(const Reading& reading, const Classifier& classifier,
+                      const registry::Snapshot& snapshot) {
+  std::vector<std::string_view> unknown = {kGeneralCategory};
+  for (const auto& [name, expert] : snapshot.experts) {
+    if (expert->state == registry::ExpertState::kGone) continue;
+    unknown.insert(unknown.end(), expert->categories.begin(),
+                   expert->categories.end());
+  }
+  std::erase_if(unknown, [&](std::string_view category) {
+    return IsKnown(classifier, category);
+  });
+  std::sort(unknown.begin(), unknown.end());
+  unknown.erase(std::unique(unknown.begin(), unknown.end()), unknown.end());
+
+  Posterior posterior;
+  for (const std::string_view category : unknown) {
+    posterior.push_back({category, 0});
+  }
+  for (size_t c = 0; c < reading.posterior.size(); ++c) {
+    posterior.push_back({classifier.categories()[c],
+                         reading.posterior[c] * (1 - reading.out_of_scope)});
+  }
+  std::inplace_merge(posterior.begin(),
+                     posterior.begin() + static_cast<ptrdiff_t>(unknown.size()),
+                     posterior.end(),
+                     [](const CategoryShare& a, const CategoryShare& b) {
+                       return a.category < b.category;
+                     });
+  for (CategoryShare& share : posterior) {
+    if (share.category != kGeneralCategory) continue;
+    share.probability += reading.posterior.empty() ? 1 : reading.out_of_scope;
+  }
+  return posterior;
 }
 
 // "law has no samples" for what is served and cannot be recognised.
@@ -57,11 +104,8 @@ std::string WithoutSamples(const Classifier& classifier,
   std::vector<std::string_view> missing;
   for (const ExpertView& expert : available) {
     for (const std::string& category : expert.categories) {
-      const bool known =
-          category == kGeneralCategory ||
-          std::binary_search(classifier.categories().begin(),
-                             classifier.categories().end(), category);
-      if (!known) missing.push_back(category);
+      if (category == kGeneralCategory) continue;
+      if (!IsKnown(classifier, category)) missing.push_back(category);
     }
   }
   std::sort(missing.begin(), missing.end());
@@ -96,7 +140,7 @@ struct RoutingPolicy::Query {
 struct RoutingPolicy::Verdict {
   std::shared_ptr<const Classifier> classifier;
   Tier tier = Tier::kNgram;
-  std::map<std::string, double> posterior;
+  Posterior posterior;  // views into `classifier` and the snapshot
   double novelty = 0;
   std::string category;
   std::string why;    // "category code, 0.97 sure"
@@ -170,10 +214,8 @@ absl::StatusOr<Routing> RoutingPolicy::Decide(
     }
     const std::vector<ExpertView> available = AvailableExperts(snapshot);
     if (available.empty()) {
-      return Unavailable(
-          "none of the {} registered experts is serving: no worker has their "
-          "models, or they are draining",
-          snapshot.experts.size());
+      return Unavailable("none of the {} registered experts is serving",
+                         snapshot.experts.size());
     }
     if (query.parts.empty() && !query.tokens_only) {
       return InvalidArgument("the prompt has no text to route by");
@@ -193,10 +235,10 @@ absl::StatusOr<Routing> RoutingPolicy::Decide(
       routing.candidates.push_back(choice.expert);
     }
     decision.set_category(verdict.category);
-    decision.set_confidence(verdict.posterior.at(verdict.category));
+    decision.set_confidence(ProbabilityOf(verdict.posterior, verdict.category));
     decision.set_novelty(verdict.novelty);
     for (const auto& [category, probability] : verdict.posterior) {
-      (*decision.mutable_posterior())[category] = probability;
+      (*decision.mutable_posterior())[std::string(category)] = probability;
     }
     decision.set_tier(verdict.tier == Tier::kNgram ? "ngram" : "encoder");
     (*decision.mutable_versions())["classifier"] =
@@ -298,46 +340,34 @@ RoutingPolicy::Verdict RoutingPolicy::Judge(
   verdict.tier = reading.tier;
   verdict.novelty = reading.novelty;
 
-  for (const auto& [name, expert] : snapshot.experts) {
-    if (expert->state == registry::ExpertState::kGone) continue;
-    for (const std::string& category : expert->categories) {
-      verdict.posterior.emplace(category, 0.0);
-    }
-  }
-  for (size_t c = 0; c < reading.posterior.size(); ++c) {
-    verdict.posterior[classifier.categories()[c]] =
-        reading.posterior[c] * (1 - reading.out_of_scope);
-  }
-  verdict.posterior[kGeneralCategory] +=
-      reading.posterior.empty() ? 1 : reading.out_of_scope;
-
-  const std::vector<Ranked> best = Best(verdict.posterior);
+  verdict.posterior = PosteriorOf(reading, classifier, snapshot);
+  const std::vector<CategoryShare> best = Best(verdict.posterior);
   const bool general_served = AnyServes(available, kGeneralCategory);
-  verdict.category = std::string(best[0].first);
+  verdict.category = std::string(best[0].category);
   if (query.tokens_only) {
     verdict.category = kGeneralCategory;
     verdict.why = "the prompt is token ids, which are not read: general";
   } else if (reading.posterior.empty()) {
     verdict.category = kGeneralCategory;
     verdict.why = "no samples to recognise categories by: general";
-  } else if (best[0].second < options_.unsure_below && general_served) {
+  } else if (best[0].probability < options_.unsure_below && general_served) {
     verdict.category = kGeneralCategory;
     verdict.why =
-        fmt::format("unsure ({} {:.2f}, {} {:.2f}): general", best[0].first,
-                    best[0].second, best[1].first, best[1].second);
+        fmt::format("unsure ({} {:.2f}, {} {:.2f}): general", best[0].category,
+                    best[0].probability, best[1].category, best[1].probability);
   } else if (verdict.category == kGeneralCategory &&
              reading.out_of_scope > 0.5) {
     verdict.why = fmt::format(
         "like nothing registered (novelty {:.2f}): "
         "general",
         reading.novelty);
-  } else if (best.size() > 1 && best[0].second == best[1].second) {
+  } else if (best.size() > 1 && best[0].probability == best[1].probability) {
     verdict.why = fmt::format(
         "category {}, {:.2f} sure, as is {}: the lower name goes first",
-        best[0].first, best[0].second, best[1].first);
+        best[0].category, best[0].probability, best[1].category);
   } else {
-    verdict.why =
-        fmt::format("category {}, {:.2f} sure", best[0].first, best[0].second);
+    verdict.why = fmt::format("category {}, {:.2f} sure", best[0].category,
+                              best[0].probability);
   }
   AddNote(&verdict.notes, WithoutSamples(classifier, available));
   return verdict;

@@ -21,8 +21,7 @@ Serves HowServes(const ExpertView& expert, std::string_view category) {
   return Serves::kNeither;
 }
 
-double ExpectedQuality(const ExpertView& expert,
-                       const std::map<std::string, double>& posterior,
+double ExpectedQuality(const ExpertView& expert, const Posterior& posterior,
                        const QualityEstimates* estimates,
                        const QualityOptions& options) {
   double quality = 0;
@@ -109,13 +108,25 @@ std::string WhyFirst(std::span<const Ranked> group, size_t chosen,
 }  // namespace
 
 Selection Select(std::span<const ExpertView> available,
-                 const std::map<std::string, double>& posterior,
-                 std::string_view wanted, const QualityEstimates* estimates,
+                 const Posterior& posterior, std::string_view wanted,
+                 const QualityEstimates* estimates,
                  const SelectOptions& options,
                  const std::function<double()>& random) {
-  std::vector<Ranked> ranked;
+  std::vector<Serves> serves;
   for (const ExpertView& expert : available) {
+    serves.push_back(HowServes(expert, wanted));
+  }
+  const bool served = std::any_of(serves.begin(), serves.end(), [](Serves how) {
+    return how != Serves::kNeither;
+  });
+  std::vector<Ranked> ranked;
+  for (size_t i = 0; i < available.size(); ++i) {
+    // Who cannot be chosen is not weighed: with 150 experts for 150 categories
+    // that is all but two, and would take half a millisecond.
+    if (served && serves[i] == Serves::kNeither) continue;
+    const ExpertView& expert = available[i];
     Ranked one;
+    one.serves = serves[i];
     one.choice.expert = std::string(expert.name);
     one.choice.quality =
         ExpectedQuality(expert, posterior, estimates, options.quality);
@@ -123,18 +134,10 @@ Selection Select(std::span<const ExpertView> available,
         std::isfinite(expert.cost) && expert.cost > 0 ? expert.cost : 0;
     one.choice.score =
         one.choice.quality - options.cost_weight * one.choice.cost;
-    one.serves = HowServes(expert, wanted);
     one.over_limit = options.max_cost > 0 && one.choice.cost > options.max_cost;
-    one.choice.why = WhyCandidate(one, wanted, options);
     ranked.push_back(std::move(one));
   }
   std::sort(ranked.begin(), ranked.end(), Before);
-  const bool served = !ranked.empty() && ranked[0].serves != Serves::kNeither;
-  if (served) {
-    std::erase_if(ranked, [](const Ranked& one) {
-      return one.serves == Serves::kNeither;
-    });
-  }
   Selection selection;
   if (ranked.empty()) return selection;
 
@@ -166,6 +169,7 @@ Selection Select(std::span<const ExpertView> available,
               ranked.begin() + chosen + 1);
   for (Ranked& one : ranked) {
     if (selection.candidates.size() == options.max_candidates) break;
+    one.choice.why = WhyCandidate(one, wanted, options);
     selection.candidates.push_back(std::move(one.choice));
   }
   return selection;

@@ -15,7 +15,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -33,6 +32,13 @@ struct ExpertView {
   double quality = 0;  // claimed, 0..1; 0: unknown
   double cost = 0;     // of a request; 0: unknown
 };
+
+// How probable a category is. A posterior holds each category once, by name.
+struct CategoryShare {
+  std::string_view category;
+  double probability = 0;
+};
+using Posterior = std::vector<CategoryShare>;
 
 struct SelectOptions {
   QualityOptions quality;
@@ -59,12 +65,12 @@ struct Selection {
   std::string why;
 };
 
-// `posterior`: category -> probability. `wanted`: the category decided on.
-// `estimates` may be null. `random` gives uniform numbers in [0, 1); it is
-// asked once, and only when epsilon is above 0.
+// `wanted`: the category decided on. `estimates` may be null. `random` gives
+// uniform numbers in [0, 1); it is asked once, and only when epsilon is above
+// 0.
 Selection Select(std::span<const ExpertView> available,
-                 const std::map<std::string, double>& posterior,
-                 std::string_view wanted, const QualityEstimates* estimates,
+                 const Posterior& posterior, std::string_view wanted,
+                 const QualityEstimates* estimates,
                  const SelectOptions& options,
                  const std::function<double()>& random);
 

@@ -136,7 +136,7 @@ int Main(int argc, char** argv) {
     const int64_t asked = Clock::Real().MonotonicNanos();
     const Answer answer = Ask(*router, asked);
     if (answer.expert == spec.name) answered.push_back(answer.first_token_ms);
-    Check(registry->RemoveExpert(spec.name, "", Deadline()), "remove");
+    Check(registry->RemoveExpert(spec.name, 0, "", Deadline()), "remove");
   }
   std::printf("%s\n\n", MachineLine().c_str());
   std::printf("| %d rounds, ms | least | p50 | most |\n|---|---|---|---|\n",

@@ -139,8 +139,16 @@ class Host final : public ModelHost {
   void LeaveQueueLocked(const Job& job);
   // The job is prepared: it waits for its turn.
   void WaitForModelLocked(const JobPtr& job);
-  // Requests of `model` that may be in its engine.
+  // Places in a model's engine that are anybody's: some beyond the batch, so
+  // that the engine never waits for the host.
+  int SharedSlots() const;
+  // Requests of `model` that may be in its engine. With the shared places
+  // taken there is one for each waiting tenant that has nothing there: the
+  // engine lets it in beside another's long answers.
   int MaxActiveLocked(const HostedModel& model) const;
+  // Whose turn it is, taken from model.waiting; nullptr when only tenants
+  // wait that have requests in the engine, and the shared places are taken.
+  JobPtr TakeNextLocked(HostedModel& model);
   // The job has ended by itself or by Fail.
   void Over(const JobPtr& job);
 

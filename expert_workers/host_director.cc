@@ -114,8 +114,8 @@ void Host::DecideLocked(Actions& actions) {
     const Decision::PerModel& mine = decision.models[i];
     model.turn_used = mine.pressed ? model.turn_used + mine.out_of_order : 0;
     for (int k = 0; k < mine.admit; ++k) {
-      const JobPtr job = model.waiting.front();
-      model.waiting.pop_front();
+      const JobPtr job = TakeNextLocked(model);
+      if (job == nullptr) break;
       LeaveQueueLocked(*job);
       order_.Begin(job->tag);
       job->phase = Job::Phase::kActive;

@@ -71,19 +71,34 @@ void Host::WaitForModelLocked(const JobPtr& job) {
   model.waiting.insert(at, job);
 }
 
+int Host::SharedSlots() const { return options_.max_batch + 2; }
+
 int Host::MaxActiveLocked(const HostedModel& model) const {
-  // Some beyond the batch, so that the engine never waits for the host; and
-  // one for each further tenant, so that the engine can let it in beside
-  // another's long answers.
   std::set<std::string_view> tenants;
   for (const JobPtr& job : model.waiting) tenants.insert(job->tenant());
   for (const JobPtr& job : active_) {
-    if (job->model.get() == &model) tenants.insert(job->tenant());
+    if (job->model.get() == &model) tenants.erase(job->tenant());
   }
-  const auto others = static_cast<int>(
-      std::min<size_t>(std::max<size_t>(tenants.size(), 1) - 1,
-                       static_cast<size_t>(options_.max_batch)));
-  return options_.max_batch + 2 + others;
+  const int guests = static_cast<int>(tenants.size());
+  const int most = SharedSlots() + options_.max_batch;
+  return std::max(SharedSlots(), std::min(model.active + guests, most));
+}
+
+JobPtr Host::TakeNextLocked(HostedModel& model) {
+  auto next = model.waiting.begin();
+  if (model.active >= SharedSlots()) {
+    std::set<std::string_view> tenants;
+    for (const JobPtr& job : active_) {
+      if (job->model.get() == &model) tenants.insert(job->tenant());
+    }
+    next = std::find_if(next, model.waiting.end(), [&](const JobPtr& job) {
+      return !tenants.contains(job->tenant());
+    });
+  }
+  if (next == model.waiting.end()) return nullptr;
+  JobPtr job = *next;
+  model.waiting.erase(next);
+  return job;
 }
 
 }  // namespace conclave::workers

@@ -16,7 +16,8 @@ LiveClassifier::LiveClassifier(EmbedFn embed, absl::Duration retry)
       retry_(retry),
       current_(Classifier::Train(
           std::make_shared<const TrainingSet>(MakeTrainingSet({})))),
-      thread_([this] { Run(); }) {}
+      fast_thread_([this] { RunFast(); }),
+      encoder_thread_([this] { RunEncoder(); }) {}
 
 LiveClassifier::~LiveClassifier() {
   {
@@ -24,7 +25,8 @@ LiveClassifier::~LiveClassifier() {
     stop_ = true;
   }
   changed_.notify_all();
-  thread_.join();
+  fast_thread_.join();
+  encoder_thread_.join();
 }
 
 void LiveClassifier::Update(MakeSet make) {
@@ -38,10 +40,6 @@ void LiveClassifier::Update(MakeSet make) {
 
 std::shared_ptr<const Classifier> LiveClassifier::current() const {
   return std::atomic_load(&current_);
-}
-
-void LiveClassifier::Publish(std::shared_ptr<const Classifier> classifier) {
-  std::atomic_store(&current_, std::move(classifier));
 }
 
 bool LiveClassifier::WaitFor(const uint64_t& done,
@@ -67,28 +65,34 @@ std::string LiveClassifier::encoder_error() const {
 
 void LiveClassifier::TrainFast(const MakeSet& make, uint64_t ticket) {
   const std::shared_ptr<const TrainingSet> set = make();
-  const std::shared_ptr<const Classifier> previous = full_;
-  if (previous != nullptr &&
-      previous->training_set().version == set->version) {
-    Publish(previous);
-    return;
+  std::shared_ptr<const Classifier> trained;
+  {
+    std::lock_guard lock(mutex_);
+    trained = full_;
   }
+  const bool is_new =
+      trained == nullptr || trained->training_set().version != set->version;
   const size_t work = set->texts.size() * set->categories.size();
-  if (work > kQuickWork && previous != nullptr) {
-    auto provisional = Classifier::Extend(*previous, set);
+  if (is_new && work > kQuickWork && trained != nullptr) {
+    auto provisional = Classifier::Extend(*trained, set);
     if (provisional != nullptr) {
-      Publish(std::move(provisional));
       std::lock_guard lock(mutex_);
+      std::atomic_store(&current_, std::move(provisional));
       fast_done_ = ticket;
       changed_.notify_all();
     }
   }
-  full_ = Classifier::Train(set);
-  Publish(full_);
+  if (is_new) trained = Classifier::Train(set);
+  std::lock_guard lock(mutex_);
+  // The encoder thread may have finished for the same samples meanwhile.
+  if (is_new || full_ == nullptr) full_ = std::move(trained);
+  std::atomic_store(&current_, full_);
+  fast_done_ = fast_trained_ = ticket;
+  changed_.notify_all();
 }
 
-void LiveClassifier::TrainEncoder(uint64_t ticket) {
-  const std::shared_ptr<const Classifier> fast = current();
+void LiveClassifier::TrainEncoder(std::shared_ptr<const Classifier> fast,
+                                  uint64_t ticket) {
   const std::vector<std::string>& texts = fast->training_set().texts;
   if (embed_ == nullptr || texts.empty() || fast->has_encoder()) return;
   const auto still_wanted = [&] {
@@ -96,12 +100,17 @@ void LiveClassifier::TrainEncoder(uint64_t ticket) {
     return !stop_ && asked_ == ticket;
   };
   const auto vectors = vectors_.Get(texts, embed_, still_wanted);
+  std::shared_ptr<const Classifier> both;
   if (vectors.ok() && still_wanted()) {
-    full_ = Classifier::WithEncoder(fast, *vectors);
-    Publish(full_);
+    both = Classifier::WithEncoder(fast, *vectors);
     vectors_.KeepOnly(texts);
   }
   std::lock_guard lock(mutex_);
+  if (both != nullptr && full_ == fast) {
+    full_ = std::move(both);
+    // A provisional classifier of a newer update stays in front.
+    if (fast_done_ == fast_trained_) std::atomic_store(&current_, full_);
+  }
   if (vectors.ok()) {
     encoder_error_.clear();
   } else if (vectors.status().code() != absl::StatusCode::kCancelled) {
@@ -109,25 +118,35 @@ void LiveClassifier::TrainEncoder(uint64_t ticket) {
   }
 }
 
-void LiveClassifier::Run() {
+void LiveClassifier::RunFast() {
   std::unique_lock lock(mutex_);
   while (true) {
-    const auto has_news = [this] { return stop_ || all_done_ < asked_; };
+    changed_.wait(lock, [this] { return stop_ || fast_trained_ < asked_; });
+    if (stop_) return;
+    const uint64_t ticket = asked_;
+    const MakeSet make = make_;
+    lock.unlock();
+    TrainFast(make, ticket);
+    lock.lock();
+  }
+}
+
+void LiveClassifier::RunEncoder() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    const auto has_news = [this] {
+      return stop_ || all_done_ < fast_trained_;
+    };
     if (encoder_error_.empty()) {
       changed_.wait(lock, has_news);
     } else {
       changed_.wait_for(lock, absl::ToChronoNanoseconds(retry_), has_news);
     }
     if (stop_) return;
-    const uint64_t ticket = asked_;
-    const MakeSet make = make_;
+    const uint64_t ticket = fast_trained_;
+    std::shared_ptr<const Classifier> fast = full_;
     lock.unlock();
-    if (make != nullptr) TrainFast(make, ticket);
-    lock.lock();
-    fast_done_ = ticket;
-    changed_.notify_all();
-    lock.unlock();
-    TrainEncoder(ticket);
+    TrainEncoder(std::move(fast), ticket);
     lock.lock();
     all_done_ = ticket;
     changed_.notify_all();

@@ -1,16 +1,20 @@
-// Keeps the newest classifier trained while requests run. A background thread
-// trains; readers load one pointer.
+// Keeps the newest classifier trained while requests run. Two background
+// threads train; readers load one pointer.
 //
 //   Update -> set made (-> large set: provisional fast tier -> published)
-//          -> fast tier trained -> published
-//          -> vectors of new samples embedded -> encoder tier -> published
+//          -> fast tier trained -> published                  fast thread
+//   ...    -> vectors of new samples embedded
+//          -> encoder tier -> published                       encoder thread
+//
+// Two, because an encoder that loads, or does not answer, takes seconds, and a
+// category registered meanwhile is recognised at once all the same.
 //
 // A newer update ends the embedding for an older one; vectors made so far are
 // kept. When the encoder fails, the fast tier serves, the reason can be read,
 // and every `retry` it is tried again: the worker that embeds may join late.
 //
-// Threads: all methods may run concurrently; `embed` is called on the
-// background thread and, by readers, on theirs.
+// Threads: all methods may run concurrently; `embed` is called on the encoder
+// thread and, by readers, on theirs.
 #ifndef CONCLAVE_ROUTER_SERVICE_CLASSIFY_LIVE_CLASSIFIER_H_
 #define CONCLAVE_ROUTER_SERVICE_CLASSIFY_LIVE_CLASSIFIER_H_
 
@@ -39,7 +43,7 @@ class LiveClassifier {
   LiveClassifier(const LiveClassifier&) = delete;
   LiveClassifier& operator=(const LiveClassifier&) = delete;
 
-  // Returns at once; `make` runs on the background thread (sorting 15,000
+  // Returns at once; `make` runs on the fast thread (sorting 15,000
   // samples is no work for a registry's watcher). A set of the version that is
   // served already changes nothing. Updates that come faster than training
   // are merged: only the newest counts.
@@ -58,29 +62,32 @@ class LiveClassifier {
   const VectorCache& vectors() const { return vectors_; }
 
  private:
-  void Run();
-  void Publish(std::shared_ptr<const Classifier> classifier);
+  void RunFast();
+  void RunEncoder();
   // Both expect and leave mutex_ unlocked.
   void TrainFast(const MakeSet& make, uint64_t ticket);
-  void TrainEncoder(uint64_t ticket);
+  void TrainEncoder(std::shared_ptr<const Classifier> fast, uint64_t ticket);
   bool WaitFor(const uint64_t& done, absl::Duration timeout) const;
 
   const EmbedFn embed_;
   const absl::Duration retry_;
   VectorCache vectors_;
-  std::shared_ptr<const Classifier> current_;  // std::atomic_load and _store
-  // The newest that is not provisional; the background thread's alone.
-  std::shared_ptr<const Classifier> full_;
+  // std::atomic_load by readers; stored with mutex_ held.
+  std::shared_ptr<const Classifier> current_;
 
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
   MakeSet make_;
+  std::shared_ptr<const Classifier> full_;  // the newest not provisional
   std::string encoder_error_;
-  uint64_t asked_ = 0;      // tickets: the newest update, and how far each
-  uint64_t fast_done_ = 0;  // tier has come
+  // Tickets: the newest update, and how far each tier has come with it.
+  uint64_t asked_ = 0;
+  uint64_t fast_done_ = 0;     // served, provisionally perhaps
+  uint64_t fast_trained_ = 0;  // full_ is its fast tier
   uint64_t all_done_ = 0;
   bool stop_ = false;
-  std::thread thread_;  // last: starts when all else is there
+  std::thread fast_thread_;  // last: they start when all else is there
+  std::thread encoder_thread_;
 };
 
 }  // namespace conclave::router

@@ -1,5 +1,6 @@
 #include "router_service/classify/live_classifier.h"
 
+#include <absl/synchronization/notification.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -100,6 +101,26 @@ TEST(LiveClassifierTest, TheEncoderMayComeLate) {
   for (int i = 0; i < 4000 && !live.current()->has_encoder(); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
+  EXPECT_TRUE(live.current()->has_encoder());
+}
+
+// The encoder may be loading when an expert joins.
+TEST(LiveClassifierTest, ABusyEncoderDelaysNoNewCategory) {
+  absl::Notification asked, answer;
+  LiveClassifier live([&](std::string_view text) {
+    if (!asked.HasBeenNotified()) asked.Notify();
+    answer.WaitForNotification();
+    return FakeEmbed(text);
+  });
+  live.Update(Of(MakeWorld(1, 8, 1)));
+  asked.WaitForNotification();
+  live.Update(Of(MakeWorld(2, 8, 1)));
+  EXPECT_TRUE(live.WaitForFast(kLong));
+  EXPECT_EQ(live.current()->categories().size(), 2u);
+  EXPECT_FALSE(live.current()->has_encoder());
+  answer.Notify();
+  ASSERT_TRUE(live.WaitForAll(kLong));
+  EXPECT_EQ(live.current()->categories().size(), 2u);
   EXPECT_TRUE(live.current()->has_encoder());
 }
 

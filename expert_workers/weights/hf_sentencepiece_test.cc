@@ -71,7 +71,7 @@ TEST(HfSentencePiece, BothFilesAreOneVocabulary) {
     EXPECT_EQ(spec->unk_id, 0);
     EXPECT_EQ(spec->bos_id, 1);
     EXPECT_EQ(spec->eos_id, 2);
-    EXPECT_TRUE(spec->add_bos);
+    EXPECT_FALSE(spec->add_bos);  // as the folder's post-processor says
     EXPECT_TRUE(spec->add_space_prefix);
     EXPECT_FALSE(spec->remove_extra_spaces);
     EXPECT_EQ(spec->types[1], TokenType::kControl);
@@ -82,6 +82,12 @@ TEST(HfSentencePiece, BothFilesAreOneVocabulary) {
   EXPECT_EQ(own->types, converted->types);
   EXPECT_GT(ByScore(*own).size(), 200u);
   EXPECT_EQ(ByScore(*own), ByScore(*converted));
+
+  Json with_bos = settings;
+  with_bos["add_bos_token"] = true;
+  const auto told = ReadHfTokenizer(json, with_bos, kVocabSize);
+  ASSERT_TRUE(told.ok()) << told.status();
+  EXPECT_TRUE(told->add_bos);
 }
 
 TEST(HfSentencePiece, TheFileAloneIsEnough) {

@@ -128,50 +128,41 @@ void Generation::OnEvent(const v1::GenerateEvent& event) {
   }
 }
 
-// Ends the response; the status says how the request went in the end.
-absl::Status Generation::End(const absl::Status& status) {
-  absl::Status result = status;
-  if (result.ok() && !started_) {
-    result = Internal("the answer's stream ended before it began");
+// What the response still lacks: the body, or a stream's last chunks.
+absl::StatusOr<std::string> Generation::Rest(const absl::Status& status) {
+  RETURN_IF_ERROR(status);
+  if (!started_) {
+    return Internal("the answer's stream ended before it began");
   }
-  if (!request_.stream && result.ok()) {
-    absl::StatusOr<std::string> body = body_.End();
-    result = body.status();
-    if (body.ok()) {
-      HttpResponse response = Head();
-      response.body = *std::move(body);
-      deps_.count_http(200);
-      writer_->Respond(std::move(response));
-      return result;
-    }
-  }
-  if (request_.stream && started_) {
-    absl::StatusOr<std::string> end = std::string();
-    if (result.ok()) {
-      end = stream_.End();
-      result = end.status();
-    }
-    writer_->Write(result.ok() ? *end : AnswerStream::Error(result));
-    if (result.ok()) {
-      writer_->Finish();
-    } else {
-      writer_->Abort();
-    }
-    return result;
-  }
-  const ApiError error = ToApiError(deps_.explain_error(result));
-  deps_.count_http(error.http_status);
-  writer_->Respond(ErrorResponse(error, request_.message.request_id()));
-  return result;
+  return request_.stream ? stream_.End() : body_.End();
 }
 
 void Generation::OnDone(const absl::Status& status) {
-  const absl::Status result = End(status);
+  const absl::StatusOr<std::string> rest = Rest(status);
+  const absl::Status& result = rest.status();
   const std::string code(CodeName(result.code()));
+  // Before the client sees the end: who then asks for metrics finds this.
   metrics_.OnDone(code, gone_);
   if (!gone_ && !result.ok() && ToApiError(result).http_status >= 500) {
     spdlog::warn("request {}: {} {}", request_.message.request_id(), code,
                  Message(result));
+  }
+  if (request_.stream && started_) {
+    writer_->Write(rest.ok() ? *rest : AnswerStream::Error(result));
+    if (rest.ok()) {
+      writer_->Finish();
+    } else {
+      writer_->Abort();
+    }
+  } else if (rest.ok()) {
+    HttpResponse response = Head();
+    response.body = *rest;
+    deps_.count_http(200);
+    writer_->Respond(std::move(response));
+  } else {
+    const ApiError error = ToApiError(deps_.explain_error(result));
+    deps_.count_http(error.http_status);
+    writer_->Respond(ErrorResponse(error, request_.message.request_id()));
   }
   writer_->Post([self = shared_from_this()] { self->call_.reset(); });
 }

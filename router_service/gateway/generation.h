@@ -71,7 +71,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void Start();
   void OnEvent(const v1::GenerateEvent& event);
   void OnDone(const absl::Status& status);
-  absl::Status End(const absl::Status& status);
+  absl::StatusOr<std::string> Rest(const absl::Status& status);
   HttpResponse Head() const;
 
   const GenerationDeps deps_;

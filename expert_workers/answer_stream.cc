@@ -33,8 +33,7 @@ bool AnswerStream::Take(const engine::EngineEvent& event,
     message.mutable_finished()->set_reason(ReasonName(event.finish));
     callbacks_.on_event(message);
   }
-  cancelled_ =
-      cancelled_ || event.finish == engine::FinishReason::kCancelled;
+  cancelled_ = cancelled_ || event.finish == engine::FinishReason::kCancelled;
   output_tokens_ += event.output_token_count;
   if (++finished_ < start_.n) return false;
   if (status_.ok()) SendUsage();

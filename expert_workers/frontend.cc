@@ -38,8 +38,8 @@ int Depth(std::string_view text) {
 
 absl::StatusOr<Json> ParseArray(const std::string& text, const char* what) {
   if (text.size() > kMaxJsonBytes || Depth(text) > kMaxJsonDepth) {
-    return InvalidArgument("{} is larger than {} bytes or deeper than {}",
-                           what, kMaxJsonBytes, kMaxJsonDepth);
+    return InvalidArgument("{} is larger than {} bytes or deeper than {}", what,
+                           kMaxJsonBytes, kMaxJsonDepth);
   }
   Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_array()) return InvalidArgument("{} is no JSON array", what);
@@ -118,19 +118,16 @@ class FrontendImpl final : public Frontend {
   std::shared_ptr<const engine::Tokenizer> tokenizer() const override {
     return tokenizer_;
   }
-  const weights::ModelManifest& manifest() const override {
-    return *manifest_;
-  }
+  const weights::ModelManifest& manifest() const override { return *manifest_; }
 
  private:
   absl::Status CheckIds(const v1::TokenIds& tokens) const {
     const int64_t vocab = std::min<int64_t>(
-        tokenizer_->vocab_size(),
-        manifest_->spec.hyperparameters.vocab_size);
+        tokenizer_->vocab_size(), manifest_->spec.hyperparameters.vocab_size);
     for (int i = 0; i < tokens.ids_size(); ++i) {
       if (tokens.ids(i) >= 0 && tokens.ids(i) < vocab) continue;
-      return InvalidArgument("prompt token {} is {}; this model's are 0..{}",
-                             i, tokens.ids(i), vocab - 1);
+      return InvalidArgument("prompt token {} is {}; this model's are 0..{}", i,
+                             tokens.ids(i), vocab - 1);
     }
     return absl::OkStatus();
   }
@@ -188,12 +185,12 @@ absl::StatusOr<std::unique_ptr<Frontend>> Frontend::Create(
   if (!tokenizer.ok()) return Annotate(tokenizer.status(), context);
   std::shared_ptr<const engine::Tokenizer> shared =
       std::move(tokenizer).value();
-  auto chat_template = engine::ChatTemplate::ForModel(
-      manifest->spec.chat_template, *shared);
+  auto chat_template =
+      engine::ChatTemplate::ForModel(manifest->spec.chat_template, *shared);
   if (!chat_template.ok()) return Annotate(chat_template.status(), context);
-  return std::unique_ptr<Frontend>(std::make_unique<FrontendImpl>(
-      std::move(manifest), std::move(shared),
-      std::move(chat_template).value()));
+  return std::unique_ptr<Frontend>(
+      std::make_unique<FrontendImpl>(std::move(manifest), std::move(shared),
+                                     std::move(chat_template).value()));
 }
 
 }  // namespace conclave::workers

@@ -114,8 +114,9 @@ TEST(FrontendTest, ToolsAndCallsReachTheTemplate) {
       R"([{"function": {"name": "f", "arguments": "{\"q\": 7}"}}])");
   request.mutable_sampling()->set_echo(true);
   const auto prompt =
-      Make("{{ tools[0].name }}{% for m in messages %}{% if m.tool_calls %}"
-           "{{ m.tool_calls[0].function.arguments.q }}{% endif %}{% endfor %}")
+      Make(
+          "{{ tools[0].name }}{% for m in messages %}{% if m.tool_calls %}"
+          "{{ m.tool_calls[0].function.arguments.q }}{% endif %}{% endfor %}")
           ->Build(request);
   ASSERT_TRUE(prompt.ok()) << prompt.status();
   EXPECT_EQ(prompt->text, "t7");

@@ -79,16 +79,15 @@ Decision Decide(const std::vector<ModelView>& models, Room budget, int turn) {
         static_cast<size_t>(std::max(0, model.max_active - model.active));
     size_t allowed = model.waiting.size();
     if (mine.pressed) {
-      const auto in_order = static_cast<size_t>(
-          std::lower_bound(model.waiting.begin(), model.waiting.end(),
-                           pressing) -
-          model.waiting.begin());
+      const auto in_order =
+          static_cast<size_t>(std::lower_bound(model.waiting.begin(),
+                                               model.waiting.end(), pressing) -
+                              model.waiting.begin());
       const auto extra =
           static_cast<size_t>(std::max(0, turn - model.turn_used));
       allowed = std::min(allowed, in_order + extra);
       mine.admit = static_cast<int>(std::min(allowed, slots));
-      mine.out_of_order =
-          std::max(0, mine.admit - static_cast<int>(in_order));
+      mine.out_of_order = std::max(0, mine.admit - static_cast<int>(in_order));
     } else {
       mine.admit = static_cast<int>(std::min(allowed, slots));
     }

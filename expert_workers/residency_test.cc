@@ -25,8 +25,8 @@ ModelView Live(int64_t bytes, int active, std::vector<uint64_t> waiting = {}) {
 }
 
 TEST(ResidencyTest, WhatFitsIsLoadedAndAdmitted) {
-  const Decision d = Decide({Cold(40, {1}), Cold(50, {2}), Live(10, 1, {3, 4})},
-                            {100, 0}, 2);
+  const Decision d =
+      Decide({Cold(40, {1}), Cold(50, {2}), Live(10, 1, {3, 4})}, {100, 0}, 2);
   EXPECT_EQ(d.models[0].move, Move::kLoad);
   EXPECT_EQ(d.models[1].move, Move::kLoad);
   EXPECT_EQ(d.models[2].admit, 2);
@@ -87,8 +87,7 @@ TEST(ResidencyTest, KvIsRoomToo) {
   second.room.kv = 50;
   EXPECT_EQ(Decide({first, second}, {100, 100}, 2).models[0].move,
             Move::kUnload);
-  EXPECT_EQ(Decide({first, second}, {100, 110}, 2).models[1].move,
-            Move::kLoad);
+  EXPECT_EQ(Decide({first, second}, {100, 110}, 2).models[1].move, Move::kLoad);
 }
 
 TEST(ResidencyTest, AnUnloadWaitsForTheWork) {
@@ -144,10 +143,9 @@ TEST(ResidencyTest, EverybodyIsServedWithinTheBudget) {
           ++model.active;
           model.last_used = ++clock;
         }
-        model.turn_used =
-            d.models[i].pressed
-                ? model.turn_used + d.models[i].out_of_order
-                : 0;
+        model.turn_used = d.models[i].pressed
+                              ? model.turn_used + d.models[i].out_of_order
+                              : 0;
         if (d.models[i].move == Move::kLoad) {
           ASSERT_EQ(model.state, Residency::kCold);
           model.state = Residency::kLoading;

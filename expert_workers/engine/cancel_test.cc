@@ -24,8 +24,8 @@ class CancelTest : public testing::TestWithParam<const char*> {
       GTEST_SKIP() << GetParam() << " is missing: run scripts/fetch_models";
     }
     tokenizer_ = RealModels::MakeTokenizer(*lease_);
-    auto engine = Engine::Create(std::move(lease_), tokenizer_,
-                                 compute_.get(), {});
+    auto engine =
+        Engine::Create(std::move(lease_), tokenizer_, compute_.get(), {});
     ASSERT_TRUE(engine.ok()) << engine.status();
     engine_ = *std::move(engine);
   }

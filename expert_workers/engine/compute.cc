@@ -60,13 +60,10 @@ class ThreadTeam final : public Compute {
     for (std::thread& worker : workers_) worker.join();
   }
 
-  int threads() const override {
-    return static_cast<int>(workers_.size()) + 1;
-  }
+  int threads() const override { return static_cast<int>(workers_.size()) + 1; }
 
-  void ParallelFor(
-      int64_t count, int64_t grain,
-      const std::function<void(int64_t, int64_t)>& body) override {
+  void ParallelFor(int64_t count, int64_t grain,
+                   const std::function<void(int64_t, int64_t)>& body) override {
     CHECK(grain >= 1, "grain {}", grain);
     if (count <= 0) return;
     if (workers_.empty() || count <= grain) {

@@ -83,8 +83,8 @@ TEST_F(EnginePrefixTest, AScoredPromptIsComputedAndStillRemembered) {
 }
 
 TEST_F(EnginePrefixTest, WhatWasComputedBeforeACancelIsNotLost) {
-  const auto engine = Make({.prefill_chunk = 8, .paced = false},
-                           {.max_context = 100000});
+  const auto engine =
+      Make({.prefill_chunk = 8, .paced = false}, {.max_context = 100000});
   EngineRequest request = Long(3, 20000, 1);
   Collector collector(1);
   const auto ticket = engine->Submit(request, collector.Sink());

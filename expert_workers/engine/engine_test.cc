@@ -46,8 +46,7 @@ TEST_F(EngineTest, RefusesWithTheArithmetic) {
   const auto engine = Make({.kv_budget_bytes = 3 * 8192 + 100});
   EXPECT_EQ(engine->Stats().kv_pages_total, 3);
   const auto submit = [&](const EngineRequest& request) {
-    return engine->Submit(request, [](const EngineEvent&) { FAIL(); })
-        .status();
+    return engine->Submit(request, [](const EngineEvent&) { FAIL(); }).status();
   };
   absl::Status status = submit(Request("hello", 600));
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);

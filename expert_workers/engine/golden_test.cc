@@ -30,11 +30,10 @@ nlohmann::json Golden(const std::string& name) {
   return nlohmann::json::parse(file);
 }
 
-#define LEASE_OR_SKIP(lease, file)                                     \
-  std::unique_ptr<weights::ModelLease> lease =                         \
-      RealModels::Get().Lease(file);                                   \
-  if (lease == nullptr) {                                              \
-    GTEST_SKIP() << (file) << " is not here; see scripts/fetch_models"; \
+#define LEASE_OR_SKIP(lease, file)                                            \
+  std::unique_ptr<weights::ModelLease> lease = RealModels::Get().Lease(file); \
+  if (lease == nullptr) {                                                     \
+    GTEST_SKIP() << (file) << " is not here; see scripts/fetch_models";       \
   }
 
 // One text's score: the log-probability of each token after the first, with
@@ -68,8 +67,7 @@ struct Distance {
                                       static_cast<double>(deltas.size() - 1))];
   }
   double SameBest() const {
-    return static_cast<double>(same_best) /
-           static_cast<double>(deltas.size());
+    return static_cast<double>(same_best) / static_cast<double>(deltas.size());
   }
   double PerplexityRatio() const {
     return std::exp(delta_sum / static_cast<double>(deltas.size()));
@@ -182,8 +180,7 @@ void ExpectEmbeddings(bool reference_path, double max_abs, double min_cosine) {
   for (const nlohmann::json& text : golden["texts"]) {
     const auto embedding = (*encoder)->Embed(text["text"].get<std::string>());
     ASSERT_TRUE(embedding.ok()) << embedding.status();
-    EXPECT_EQ(embedding->token_count,
-              static_cast<int64_t>(text["ids"].size()));
+    EXPECT_EQ(embedding->token_count, static_cast<int64_t>(text["ids"].size()));
     const auto want = text["embedding"].get<std::vector<double>>();
     ASSERT_EQ(embedding->values.size(), want.size());
     double cosine = 0;
@@ -246,9 +243,8 @@ TEST(GoldenTest, EncoderSaysTheSameInCompany) {
   const auto neighbour = make(two.get(), "");
   std::vector<std::thread> threads;
   for (int i = 0; i < 3; ++i) {
-    threads.emplace_back([&, i] {
-      EXPECT_EQ(embed_all(i == 0 ? *neighbour : *shared), alone);
-    });
+    threads.emplace_back(
+        [&, i] { EXPECT_EQ(embed_all(i == 0 ? *neighbour : *shared), alone); });
   }
   for (std::thread& thread : threads) thread.join();
 }
@@ -257,8 +253,7 @@ TEST(GoldenTest, LongTextsAreReadWhole) {
   LEASE_OR_SKIP(lease, kMiniLm);
   const auto tokenizer = RealModels::MakeTokenizer(*lease);
   const auto compute = Compute::Create(2);
-  auto encoder =
-      Encoder::Create(std::move(lease), tokenizer, compute.get());
+  auto encoder = Encoder::Create(std::move(lease), tokenizer, compute.get());
   ASSERT_TRUE(encoder.ok());
   std::string text;
   for (int i = 0; i < 600; ++i) text += "the weather is fine today. ";
@@ -312,12 +307,11 @@ TEST(GoldenTest, SmolLmSaysTheSameInCompany) {
   const std::vector<std::string> alone = run(1, {}, false);
   EXPECT_EQ(run(2, {}, true), alone);
   // 737,280 bytes a page; room for two or three of the nine.
-  EXPECT_EQ(run(2,
-                {.kv_budget_bytes = 14 * 737280,
-                 .max_batch = 5,
-                 .prefill_chunk = 37},
-                true),
-            alone);
+  EXPECT_EQ(
+      run(2,
+          {.kv_budget_bytes = 14 * 737280, .max_batch = 5, .prefill_chunk = 37},
+          true),
+      alone);
 }
 
 }  // namespace

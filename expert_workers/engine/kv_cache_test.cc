@@ -245,17 +245,15 @@ TEST(KvCacheTest, RandomUseKeepsEveryTablesContent) {
           m.marks.push_back(next_mark++);
         }
       } else if (kind < 9 && models.size() < 6) {
-        models.push_back(
-            {cache.Fork(models[pick].table), models[pick].marks});
+        models.push_back({cache.Fork(models[pick].table), models[pick].marks});
       } else if (models.size() > 1) {
         cache.Release(models[pick].table);
         models.erase(models.begin() + static_cast<std::ptrdiff_t>(pick));
       }
       for (const Model& m : models) {
         for (size_t i = 0; i < m.marks.size(); ++i) {
-          ASSERT_EQ(
-              ReadMark(cache, m.table, 0, static_cast<int64_t>(i)),
-              m.marks[i])
+          ASSERT_EQ(ReadMark(cache, m.table, 0, static_cast<int64_t>(i)),
+                    m.marks[i])
               << "seed " << seed << " step " << step;
         }
       }

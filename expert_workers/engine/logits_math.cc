@@ -21,24 +21,34 @@ __m128d Exp(__m128d x) {
   const __m128d limit = _mm_set1_pd(-700.0);
   const __m128d in_range = _mm_cmpge_pd(x, limit);
   x = _mm_max_pd(x, limit);
-  const __m128d k = _mm_round_pd(
-      _mm_mul_pd(x, log2e), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m128d k = _mm_round_pd(_mm_mul_pd(x, log2e),
+                                 _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   __m128d r = _mm_sub_pd(x, _mm_mul_pd(k, ln2_high));
   r = _mm_sub_pd(r, _mm_mul_pd(k, ln2_low));
   static constexpr std::array<double, 14> kInverseFactorials = {
-      1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800,
-      1.0 / 362880,     1.0 / 40320,     1.0 / 5040,     1.0 / 720,
-      1.0 / 120,        1.0 / 24,        1.0 / 6,        1.0 / 2,
-      1.0,              1.0};
+      1.0 / 6227020800,
+      1.0 / 479001600,
+      1.0 / 39916800,
+      1.0 / 3628800,
+      1.0 / 362880,
+      1.0 / 40320,
+      1.0 / 5040,
+      1.0 / 720,
+      1.0 / 120,
+      1.0 / 24,
+      1.0 / 6,
+      1.0 / 2,
+      1.0,
+      1.0};
   __m128d p = _mm_set1_pd(kInverseFactorials[0]);
   for (size_t i = 1; i < kInverseFactorials.size(); ++i) {
     p = _mm_add_pd(_mm_mul_pd(p, r), _mm_set1_pd(kInverseFactorials[i]));
   }
   // 2^k by its exponent bits: k is in [-1010, 0].
-  const __m128i exponent = _mm_slli_epi64(
-      _mm_cvtepi32_epi64(
-          _mm_add_epi32(_mm_cvtpd_epi32(k), _mm_set1_epi32(1023))),
-      52);
+  const __m128i exponent =
+      _mm_slli_epi64(_mm_cvtepi32_epi64(_mm_add_epi32(_mm_cvtpd_epi32(k),
+                                                      _mm_set1_epi32(1023))),
+                     52);
   p = _mm_mul_pd(p, _mm_castsi128_pd(exponent));
   return _mm_and_pd(p, in_range);
 }
@@ -67,8 +77,7 @@ MaxLogit FindMax(std::span<const float> logits) {
   MaxLogit result;
   if (any_nan) return result;
   result.value = max;
-  result.token =
-      static_cast<int32_t>(std::find(data, data + n, max) - data);
+  result.token = static_cast<int32_t>(std::find(data, data + n, max) - data);
   result.valid = std::isfinite(max);
   return result;
 }

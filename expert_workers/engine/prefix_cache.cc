@@ -54,8 +54,7 @@ void PrefixCache::Attach(Sequence& sequence, bool whole_pages) {
   }
   if (!whole_pages && length < limit) {
     const int64_t left = std::min(limit - length, kKvPageTokens);
-    const auto [child, agree] =
-        Closest(*node, Slice(sequence, length, left));
+    const auto [child, agree] = Closest(*node, Slice(sequence, length, left));
     if (agree > 0) {
       cache_->Append(sequence.pages, child->page);
       length += agree;
@@ -138,10 +137,9 @@ void PrefixCache::LearnTail(Sequence& sequence) {
     PrefixNode& node = MakeNode(sequence);
     const auto tokens = Slice(sequence, first, count);
     const auto [child, agree] = Closest(node, tokens);
-    last = agree == count
-               ? child
-               : AddChild(node, tokens,
-                          sequence.pages.page(sequence.known_pages));
+    last = agree == count ? child
+                          : AddChild(node, tokens,
+                                     sequence.pages.page(sequence.known_pages));
   }
   if (last != nullptr) Touch(last);
 }
@@ -196,11 +194,10 @@ PrefixNode* PrefixCache::AddChild(PrefixNode& node,
   cache_->Keep(page);
   ++stats_.pages;
   if (node.children.empty()) leaves_.erase({node.last_used, &node});
-  added->self =
-      node.children
-          .emplace(std::vector<int32_t>(tokens.begin(), tokens.end()),
-                   std::move(child))
-          .first;
+  added->self = node.children
+                    .emplace(std::vector<int32_t>(tokens.begin(), tokens.end()),
+                             std::move(child))
+                    .first;
   leaves_.emplace(added->last_used, added);
   // After the new one is there, so that the parent never looks empty.
   if (closest != nullptr &&

@@ -1,5 +1,6 @@
-// Pages that were computed before, found again by their tokens: a conversation's
-// next turn, a system prompt that many requests share, a preempted sequence.
+// Pages that were computed before, found again by their tokens: a
+// conversation's next turn, a system prompt that many requests share, a
+// preempted sequence.
 //
 //   tenant -> [t0 .. t31] -> [t32 .. t63] -> [t64 .. t70]
 //                        \-> [t32 .. t63'] -> ...
@@ -44,8 +45,7 @@ struct TokensLess {
   using is_transparent = void;
   bool operator()(std::span<const int32_t> a,
                   std::span<const int32_t> b) const {
-    return std::lexicographical_compare(a.begin(), a.end(), b.begin(),
-                                        b.end());
+    return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end());
   }
 };
 

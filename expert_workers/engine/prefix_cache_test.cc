@@ -201,9 +201,9 @@ class SmallPrefixCacheTest : public PrefixCacheTest {
 };
 
 TEST_F(SmallPrefixCacheTest, TheLeastRecentlyUsedGoesFirstFromItsEnd) {
-  Run("a", Count(0, 64));    // 2 pages
-  Run("a", Count(100, 64));  // 2 pages
-  Run("b", Count(0, 64));    // 2 pages: full
+  Run("a", Count(0, 64));                 // 2 pages
+  Run("a", Count(100, 64));               // 2 pages
+  Run("b", Count(0, 64));                 // 2 pages: full
   EXPECT_EQ(Run("a", Count(0, 64)), 63);  // evicts one: of what is oldest now
   EXPECT_EQ(prefixes_->stats().evicted_pages, 1);
   const auto look = [&](const std::string& tenant, int32_t first) {
@@ -245,8 +245,8 @@ struct RandomTexts {
     // Mostly one letter: long common beginnings.
     std::vector<int32_t> tokens(static_cast<size_t>(1 + Below(130)), 0);
     for (int64_t i = Below(4); i > 0; --i) {
-      tokens[static_cast<size_t>(
-          Below(static_cast<uint32_t>(tokens.size())))] = 1;
+      tokens[static_cast<size_t>(Below(static_cast<uint32_t>(tokens.size())))] =
+          1;
     }
     return tokens;
   }
@@ -308,8 +308,8 @@ TEST(PrefixCachePropertyTest, WhatIsFoundIsRightUnderPressure) {
             texts.Below(static_cast<uint32_t>(live.size())));
         Sequence& sequence = *live[pick];
         if (texts.Below(4) == 0) prefixes_->Extend(sequence);
-        const int64_t end = std::min(
-            sequence.size(), sequence.computed + 1 + texts.Below(40));
+        const int64_t end =
+            std::min(sequence.size(), sequence.computed + 1 + texts.Below(40));
         const bool done = sequence.uncomputed() > 0 && Compute(sequence, end);
         if (!done || sequence.uncomputed() == 0 || texts.Below(20) == 0) {
           End(sequence);

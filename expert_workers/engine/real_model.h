@@ -69,9 +69,8 @@ class RealModels {
   }
 
   struct Directory {
-    std::string path =
-        std::filesystem::temp_directory_path() /
-        ("conclave_engine_test." + std::to_string(getpid()));
+    std::string path = std::filesystem::temp_directory_path() /
+                       ("conclave_engine_test." + std::to_string(getpid()));
     ~Directory() { std::filesystem::remove_all(path); }
   };
   Directory directory_;  // goes last

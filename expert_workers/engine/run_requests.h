@@ -92,7 +92,8 @@ class Collector {
   bool broken_ = false;
 };
 
-// Everything said but how much was cached, with floats as their bits: equal strings, equal bits.
+// Everything said but how much was cached, with floats as their bits: equal
+// strings, equal bits.
 inline std::string Transcript(const std::vector<Outcome>& outcomes) {
   std::string out;
   const auto put_token = [&](const TokenEvent& t) {

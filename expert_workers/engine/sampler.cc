@@ -21,8 +21,8 @@ bool Better(float a, int32_t a_token, float b, int32_t b_token) {
 
 // The `count` best (logit, token), best first, by a heap whose front is the
 // worst kept: most logits cost one comparison.
-std::vector<std::pair<float, int32_t>> BestTokens(
-    std::span<const float> logits, size_t count) {
+std::vector<std::pair<float, int32_t>> BestTokens(std::span<const float> logits,
+                                                  size_t count) {
   std::vector<std::pair<float, int32_t>> heap;
   heap.reserve(count + 1);
   const auto better = [](const auto& a, const auto& b) {
@@ -48,16 +48,15 @@ absl::StatusOr<TokenEvent> ScoreToken(std::span<const float> logits,
                                       int32_t token, int32_t num_top) {
   const MaxLogit max = FindMax(logits);
   if (!max.valid) return BadLogits();
-  const double log_sum = static_cast<double>(max.value) +
-                         std::log(SumExp(logits, max.value, 1.0));
+  const double log_sum =
+      static_cast<double>(max.value) + std::log(SumExp(logits, max.value, 1.0));
   const auto logprob = [&](int32_t id) {
     return static_cast<float>(
         static_cast<double>(logits[static_cast<size_t>(id)]) - log_sum);
   };
   TokenEvent event{.token = token, .logprob = logprob(token), .top = {}};
   if (num_top > 0) {
-    const size_t count =
-        std::min(static_cast<size_t>(num_top), logits.size());
+    const size_t count = std::min(static_cast<size_t>(num_top), logits.size());
     for (const auto& [logit, id] : BestTokens(logits, count)) {
       event.top.push_back({id, logprob(id)});
     }
@@ -78,21 +77,21 @@ absl::StatusOr<TokenEvent> Sampler::Sample(std::span<float> logits,
   if (!FindMax(logits).valid) return BadLogits();
   // Raw logits are needed again once the token is known; scoring them all
   // first would cost a pass of exp over the vocabulary for nothing.
-  const bool adjusts = params_.repetition_penalty != 1.0f ||
-                       params_.presence_penalty != 0.0f ||
-                       params_.frequency_penalty != 0.0f ||
-                       !params_.logit_bias.empty();
+  const bool adjusts =
+      params_.repetition_penalty != 1.0f || params_.presence_penalty != 0.0f ||
+      params_.frequency_penalty != 0.0f || !params_.logit_bias.empty();
   std::vector<float> raw;
-  if (adjusts && params_.logprobs >= 0) raw.assign(logits.begin(), logits.end());
+  if (adjusts && params_.logprobs >= 0)
+    raw.assign(logits.begin(), logits.end());
   if (adjusts) Adjust(logits);
   const MaxLogit max = FindMax(logits);
   if (!max.valid) return BadLogits();
   TokenEvent event;
-  event.token = params_.temperature == 0.0f
-                    ? max.token
-                    : Draw(logits, max.value,
-                           RandomUnit(seed_, answer_,
-                                      static_cast<uint64_t>(position)));
+  event.token =
+      params_.temperature == 0.0f
+          ? max.token
+          : Draw(logits, max.value,
+                 RandomUnit(seed_, answer_, static_cast<uint64_t>(position)));
   if (params_.logprobs >= 0) {
     ASSIGN_OR_RETURN(event,
                      ScoreToken(adjusts ? std::span<const float>(raw) : logits,

@@ -32,8 +32,7 @@ class Sampler {
   // The token at `position` (counted from the prompt's start), and remembers
   // it. `logits` [vocab_size] is overwritten.
   //   INTERNAL  the logits hold NaN or no finite maximum
-  absl::StatusOr<TokenEvent> Sample(std::span<float> logits,
-                                    int64_t position);
+  absl::StatusOr<TokenEvent> Sample(std::span<float> logits, int64_t position);
 
  private:
   struct Seen {

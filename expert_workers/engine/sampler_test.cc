@@ -25,8 +25,7 @@ std::vector<float> RandomLogits(size_t n, uint32_t seed, float spread) {
 }
 
 int32_t SampleOnce(const SamplingParams& params, std::vector<float> logits,
-                   int64_t position = 0,
-                   std::vector<int32_t> prompt = {}) {
+                   int64_t position = 0, std::vector<int32_t> prompt = {}) {
   Sampler sampler(params, 42, 0, prompt);
   const absl::StatusOr<TokenEvent> event = sampler.Sample(logits, position);
   EXPECT_TRUE(event.ok()) << event.status();
@@ -200,8 +199,8 @@ TEST(SamplerTest, LogprobsAreTheRawModels) {
   std::vector<float> scratch = logits;
   const TokenEvent event = *sampler.Sample(scratch, 0);
   EXPECT_EQ(event.token, 17);
-  EXPECT_NEAR(event.logprob,
-              static_cast<double>(logits[17]) - std::log(total), 1e-5);
+  EXPECT_NEAR(event.logprob, static_cast<double>(logits[17]) - std::log(total),
+              1e-5);
   ASSERT_EQ(event.top.size(), 4u);
   EXPECT_EQ(event.top[0].token, FindMax(logits).token);
   for (size_t i = 1; i < 4; ++i) {
@@ -235,8 +234,8 @@ TEST(SamplerTest, ChanceDependsOnSeedAnswerAndPositionAlone) {
 }
 
 TEST(SamplerTest, NonsenseIsAnErrorNotAToken) {
-  for (const float bad : {std::nanf(""),
-                          std::numeric_limits<float>::infinity()}) {
+  for (const float bad :
+       {std::nanf(""), std::numeric_limits<float>::infinity()}) {
     std::vector<float> logits = {1, bad, 2};
     Sampler sampler({}, 1, 0, {});
     EXPECT_EQ(sampler.Sample(logits, 0).status().code(),

@@ -27,8 +27,7 @@ absl::Status CheckSamplingParams(const SamplingParams& p) {
   RETURN_IF_ERROR(InRange("min_p", p.min_p, 0.0f, 1.0f));
   RETURN_IF_ERROR(
       AboveUpTo("repetition_penalty", p.repetition_penalty, 0.0f, 10.0f));
-  RETURN_IF_ERROR(
-      InRange("presence_penalty", p.presence_penalty, -2.0f, 2.0f));
+  RETURN_IF_ERROR(InRange("presence_penalty", p.presence_penalty, -2.0f, 2.0f));
   RETURN_IF_ERROR(
       InRange("frequency_penalty", p.frequency_penalty, -2.0f, 2.0f));
   if (p.logit_bias.size() > 1024) {
@@ -48,8 +47,8 @@ absl::Status CheckSamplingParams(const SamplingParams& p) {
   }
   for (const std::string& stop : p.stop) {
     if (stop.empty() || stop.size() > 256) {
-      return InvalidArgument(
-          "stop has a string of {} bytes; it must be 1..256", stop.size());
+      return InvalidArgument("stop has a string of {} bytes; it must be 1..256",
+                             stop.size());
     }
   }
   RETURN_IF_ERROR(

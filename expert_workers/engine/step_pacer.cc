@@ -50,11 +50,10 @@ int64_t StepPacer::PromptTokens(int64_t generating) const {
     if (alone_us_ == 0) {
       return std::min(options_.min_alone, options_.max_tokens);
     }
-    const double fit =
-        absl::ToDoubleMicroseconds(options_.alone) / alone_us_;
-    return std::min(std::max(static_cast<int64_t>(std::min(fit, 1e6)),
-                             options_.min_alone),
-                    options_.max_tokens);
+    const double fit = absl::ToDoubleMicroseconds(options_.alone) / alone_us_;
+    return std::min(
+        std::max(static_cast<int64_t>(std::min(fit, 1e6)), options_.min_alone),
+        options_.max_tokens);
   }
   const auto found = generation_.find(generating);
   if (found == generation_.end() || found->second.age >= kMaxAge) return 0;

@@ -93,8 +93,7 @@ Tenant& Tenants::Enter(const Sequence& sequence) {
   // all start anew, and a counter below the least would be raised anyway.
   std::erase_if(tenants_, [&](const auto& entry) {
     const Tenant& tenant = entry.second;
-    return !tenant.present() &&
-           (!least.has_value() || tenant.served <= *least);
+    return !tenant.present() && (!least.has_value() || tenant.served <= *least);
   });
   Tenant& tenant = tenants_[sequence.tenant];
   tenant.served = std::max(tenant.served, least.value_or(0));

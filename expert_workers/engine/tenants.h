@@ -21,9 +21,9 @@
 namespace conclave::engine {
 
 struct Tenant {
-  int64_t served = 0;                // the counter
-  std::vector<Sequence*> waiting;    // by key
-  std::vector<Sequence*> running;    // by key
+  int64_t served = 0;              // the counter
+  std::vector<Sequence*> waiting;  // by key
+  std::vector<Sequence*> running;  // by key
 
   bool present() const { return !waiting.empty() || !running.empty(); }
 };

@@ -332,9 +332,9 @@ absl::StatusOr<Value> Interpreter::EvalSlice(const Expr& expr,
   if (step == 0) return FailedPrecondition("slice step cannot be zero");
 
   if (!is_list) RETURN_IF_ERROR(budget_.Scan(object.text().size()));
-  const int64_t count =
-      is_list ? static_cast<int64_t>(object.list().items.size())
-              : CountCharacters(object.text().view());
+  const int64_t count = is_list
+                            ? static_cast<int64_t>(object.list().items.size())
+                            : CountCharacters(object.text().view());
   const int64_t low = step > 0 ? 0 : -1;
   const int64_t high = step > 0 ? count : count - 1;
   const auto clamp = [&](std::optional<int64_t> given, int64_t fallback) {

@@ -124,8 +124,7 @@ absl::Status CheckForSentencePiece(const TokenizerSpec& spec) {
   for (size_t id = 0; id < count; ++id) {
     const std::string& text = spec.tokens[id];
     if (!std::isfinite(spec.scores[id])) {
-      return InvalidArgument("token {} has the score {}", id,
-                             spec.scores[id]);
+      return InvalidArgument("token {} has the score {}", id, spec.scores[id]);
     }
     if (text.empty() || text.size() > kMaxPieceBytes) {
       return InvalidArgument("token {} has {} bytes; 1..{} are possible", id,

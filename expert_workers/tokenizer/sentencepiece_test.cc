@@ -59,8 +59,7 @@ std::unique_ptr<Tokenizer> Make(const TokenizerSpec& spec) {
   return *std::move(tokenizer);
 }
 
-std::vector<int32_t> AsText(const Tokenizer& tokenizer,
-                            std::string_view text) {
+std::vector<int32_t> AsText(const Tokenizer& tokenizer, std::string_view text) {
   return tokenizer.Encode(text, SpecialTokens::kAsText);
 }
 
@@ -91,8 +90,8 @@ TEST(SentencePieceTest, TextNeverBecomesAControlToken) {
   spec.tokens[1] = "a";
   spec.tokens[2] = "<0x41>";
   const auto tokenizer = Make(spec);
-  for (const char* text : {"a", "<0x41>", "<s>", "<end>", "<unk>",
-                           "<control 1>", "<control 0>"}) {
+  for (const char* text :
+       {"a", "<0x41>", "<s>", "<end>", "<unk>", "<control 1>", "<control 0>"}) {
     for (const int32_t id : AsText(*tokenizer, text)) {
       EXPECT_FALSE(tokenizer->IsControl(id)) << text << " " << id;
     }

@@ -145,9 +145,8 @@ absl::Status Tokenizer::Init(const TokenizerSpec& spec,
         control || type == TokenType::kUnknown || type == TokenType::kUnused;
     const auto number = static_cast<int32_t>(id);
     // The sentencepiece library finds user-defined tokens itself.
-    const bool added =
-        control || (type == TokenType::kUserDefined &&
-                    spec.kind != TokenizerKind::kSentencePiece);
+    const bool added = control || (type == TokenType::kUserDefined &&
+                                   spec.kind != TokenizerKind::kSentencePiece);
     // Added and normal tokens may spell alike ("Ġ" is not " "), so each kind
     // is checked among its own; the added one is found first.
     if (added) {

@@ -48,8 +48,7 @@ class FileSource final : public ByteSource {
   const std::string& name() const override { return name_; }
   int64_t size() const override { return opened_.st_size; }
 
-  absl::Status ReadAt(int64_t offset,
-                      std::span<std::byte> out) const override {
+  absl::Status ReadAt(int64_t offset, std::span<std::byte> out) const override {
     RETURN_IF_ERROR(CheckRange(*this, offset, out.size()));
     size_t done = 0;
     while (done < out.size()) {
@@ -88,11 +87,8 @@ class MemorySource final : public ByteSource {
   MemorySource(std::string name, std::span<const std::byte> bytes)
       : name_(std::move(name)), bytes_(bytes) {}
   const std::string& name() const override { return name_; }
-  int64_t size() const override {
-    return static_cast<int64_t>(bytes_.size());
-  }
-  absl::Status ReadAt(int64_t offset,
-                      std::span<std::byte> out) const override {
+  int64_t size() const override { return static_cast<int64_t>(bytes_.size()); }
+  absl::Status ReadAt(int64_t offset, std::span<std::byte> out) const override {
     RETURN_IF_ERROR(CheckRange(*this, offset, out.size()));
     if (!out.empty()) {
       std::memcpy(out.data(), bytes_.data() + offset, out.size());
@@ -162,8 +158,8 @@ absl::StatusOr<std::string> DigestOf(const ByteSource& file,
       return Cancelled("{}: no longer wanted", file.name());
     }
     const std::span<std::byte> piece(
-        buffer.data(), static_cast<size_t>(
-                           std::min<int64_t>(kMiB, file.size() - offset)));
+        buffer.data(),
+        static_cast<size_t>(std::min<int64_t>(kMiB, file.size() - offset)));
     RETURN_IF_ERROR(file.ReadAt(offset, piece));
     digest.Update(piece);
     offset += static_cast<int64_t>(piece.size());

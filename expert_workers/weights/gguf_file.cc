@@ -21,8 +21,7 @@ constexpr int64_t kMaxDim = int64_t{1} << 40;
 class HeaderReader {
  public:
   explicit HeaderReader(const ByteSource& source)
-      : source_(source),
-        limit_(std::min(source.size(), kMaxGgufHeaderBytes)) {}
+      : source_(source), limit_(std::min(source.size(), kMaxGgufHeaderBytes)) {}
 
   int64_t offset() const { return offset_; }
   uint64_t left() const { return static_cast<uint64_t>(limit_ - offset_); }
@@ -338,8 +337,7 @@ class Parser {
           traits->block_values);
     }
     int64_t bytes = tensor->dims[0] / traits->block_values;
-    bool overflow =
-        __builtin_mul_overflow(bytes, traits->block_bytes, &bytes);
+    bool overflow = __builtin_mul_overflow(bytes, traits->block_bytes, &bytes);
     for (size_t i = 1; i < tensor->dims.size(); ++i) {
       overflow |= __builtin_mul_overflow(bytes, tensor->dims[i], &bytes);
     }
@@ -413,8 +411,7 @@ absl::StatusOr<std::optional<double>> GgufFile::Float(
   return Find<double>(*this, key, "a floating-point number");
 }
 
-absl::StatusOr<std::optional<bool>> GgufFile::Bool(
-    std::string_view key) const {
+absl::StatusOr<std::optional<bool>> GgufFile::Bool(std::string_view key) const {
   return Find<bool>(*this, key, "a boolean");
 }
 

@@ -9,9 +9,9 @@
 namespace conclave::weights {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::AsBytes;
 using testing::GgufBuilder;
+using ::testing::HasSubstr;
 using testing::TinyModel;
 
 absl::StatusOr<GgufFile> Parse(std::string_view bytes) {
@@ -31,8 +31,8 @@ TEST(GgufFile, ReadsKeysAndTensors) {
   builder.Int("a.int", 7).Float("a.float", 0.5f).Bool("a.bool", true);
   builder.Text("a.text", "hello").Strings("a.list", {"x", "", "z"});
   builder.Tensor("m", 0, {3, 2}, testing::Floats(6, 1));
-  builder.Tensor("v", 8, {32}, testing::Quantised(
-                                   kernels::QuantType::kQ8_0, 32, 2));
+  builder.Tensor("v", 8, {32},
+                 testing::Quantised(kernels::QuantType::kQ8_0, 32, 2));
   const auto file = Parse(builder.Build());
   ASSERT_TRUE(file.ok()) << file.status();
   EXPECT_EQ(**file->Int("a.int"), 7);
@@ -66,7 +66,8 @@ TEST(GgufFile, EveryTruncationIsRefused) {
         << size << " " << file.status();
     if (size >= 4) {
       ASSERT_THAT(std::string(file.status().message()),
-                  ::testing::AnyOf(HasSubstr("offset"))) << size;
+                  ::testing::AnyOf(HasSubstr("offset")))
+          << size;
     }
   }
 }
@@ -79,8 +80,9 @@ TEST(GgufFile, LiesAboutLengthsAreRefusedBeforeMemoryIsTaken) {
   const std::string good = builder.Build();
   ASSERT_TRUE(Parse(good).ok());
   const std::vector<uint64_t> lies = {
-      good.size(), 1ull << 20, 1ull << 32, 1ull << 62, 1ull << 63,
-      0xffffffffffffffffull, 0xfffffffffffffff8ull};
+      good.size(),          1ull << 20, 1ull << 32,
+      1ull << 62,           1ull << 63, 0xffffffffffffffffull,
+      0xfffffffffffffff8ull};
   for (const uint64_t lie : lies) {
     // The numbers of tensors and keys; a key's, a text's, a list's length.
     for (const size_t at : {8, 16, 24}) {
@@ -179,8 +181,7 @@ TEST(GgufFile, RandomDamageNeverReachesOutside) {
     ++parsed;
     for (const GgufTensor& tensor : file->tensors) {
       ASSERT_GE(tensor.offset, file->data_offset);
-      ASSERT_LE(tensor.offset + tensor.bytes,
-                static_cast<int64_t>(bad.size()));
+      ASSERT_LE(tensor.offset + tensor.bytes, static_cast<int64_t>(bad.size()));
     }
   }
   EXPECT_GT(parsed, 0);

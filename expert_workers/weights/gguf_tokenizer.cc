@@ -54,8 +54,7 @@ absl::Status ReadBpe(const GgufFile& file, TokenizerSpec* tokenizer) {
   return absl::OkStatus();
 }
 
-absl::Status ReadSentencePiece(const GgufFile& file,
-                               TokenizerSpec* tokenizer) {
+absl::Status ReadSentencePiece(const GgufFile& file, TokenizerSpec* tokenizer) {
   tokenizer->kind = TokenizerKind::kSentencePiece;
   ASSIGN_OR_RETURN(const GgufArray* scores,
                    file.Array("tokenizer.ggml.scores", GgufType::kFloat32));
@@ -63,15 +62,15 @@ absl::Status ReadSentencePiece(const GgufFile& file,
     return InvalidArgument("key tokenizer.ggml.scores is missing");
   }
   if (scores->count != tokenizer->tokens.size()) {
-    return InvalidArgument("{} tokens, but {} scores",
-                           tokenizer->tokens.size(), scores->count);
+    return InvalidArgument("{} tokens, but {} scores", tokenizer->tokens.size(),
+                           scores->count);
   }
   tokenizer->scores.resize(tokenizer->tokens.size());
-  std::memcpy(tokenizer->scores.data(), scores->raw.data(),
-              scores->raw.size());
+  std::memcpy(tokenizer->scores.data(), scores->raw.data(), scores->raw.size());
   if (file.metadata.contains("tokenizer.ggml.precompiled_charsmap")) {
-    return Unimplemented("the tokenizer has normalisation rules "
-                         "(precompiled_charsmap); they are not supported");
+    return Unimplemented(
+        "the tokenizer has normalisation rules "
+        "(precompiled_charsmap); they are not supported");
   }
   ASSIGN_OR_RETURN(const auto prefix,
                    file.Bool("tokenizer.ggml.add_space_prefix"));

@@ -48,8 +48,9 @@ absl::Status ReadNormalizer(const Json& tokenizer, TokenizerSpec* spec) {
     if (Says(*step, "type", "Prepend") && Says(*step, "prepend", kSpaceMark)) {
       spec->add_space_prefix = true;
     } else if (!MarksSpaces(*step)) {
-      return Unimplemented("tokenizer.json normalises text; only SentencePiece's "
-                           "handling of spaces is supported");
+      return Unimplemented(
+          "tokenizer.json normalises text; only SentencePiece's "
+          "handling of spaces is supported");
     }
   }
   return absl::OkStatus();
@@ -72,8 +73,9 @@ absl::Status ReadPreTokenizer(const Json& tokenizer, TokenizerSpec* spec) {
         Says(*pattern, "String", " ")) {
       continue;
     }
-    return Unimplemented("tokenizer.json splits text before its merges, which "
-                         "SentencePiece does not");
+    return Unimplemented(
+        "tokenizer.json splits text before its merges, which "
+        "SentencePiece does not");
   }
   return absl::OkStatus();
 }
@@ -172,8 +174,7 @@ bool IsSentencePieceJson(const Json& tokenizer) {
   return false;
 }
 
-absl::Status ReadSentencePieceJson(const Json& tokenizer,
-                                   TokenizerSpec* spec) {
+absl::Status ReadSentencePieceJson(const Json& tokenizer, TokenizerSpec* spec) {
   spec->kind = TokenizerKind::kSentencePiece;
   const Json& model = *Member(tokenizer, "model");
   ASSIGN_OR_RETURN(const auto unknown, TextMember(model, "unk_token"));

@@ -43,9 +43,8 @@ std::vector<std::string> ByScore(const TokenizerSpec& spec) {
   std::vector<size_t> ids;
   for (size_t id = 0; id < spec.tokens.size(); ++id) {
     const std::string& text = spec.tokens[id];
-    const auto characters = std::ranges::count_if(text, [](char c) {
-      return (static_cast<uint8_t>(c) & 0xC0) != 0x80;
-    });
+    const auto characters = std::ranges::count_if(
+        text, [](char c) { return (static_cast<uint8_t>(c) & 0xC0) != 0x80; });
     if (spec.types[id] == TokenType::kNormal && characters > 1) {
       ids.push_back(id);
     }
@@ -91,8 +90,8 @@ TEST(HfSentencePiece, BothFilesAreOneVocabulary) {
 }
 
 TEST(HfSentencePiece, TheFileAloneIsEnough) {
-  const auto spec = ReadHfSentencePiece(
-      ReadFile("tokenizer.model"), Json::object(), Json::object(), 704);
+  const auto spec = ReadHfSentencePiece(ReadFile("tokenizer.model"),
+                                        Json::object(), Json::object(), 704);
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_TRUE(spec->add_bos);
   EXPECT_EQ(spec->tokens[2], "</s>");
@@ -110,31 +109,30 @@ TEST(HfSentencePiece, AddedTokensTakeRolesAndFreeIds) {
             "700": {"content": "<|im_end|>", "special": true},
             "701": {"content": "<think>", "special": false}}})");
   const std::string file = ReadFile("tokenizer.model");
-  const auto spec =
-      ReadHfSentencePiece(file, Json::object(), settings, 702);
+  const auto spec = ReadHfSentencePiece(file, Json::object(), settings, 702);
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_EQ(spec->types[3], TokenType::kControl);
   EXPECT_EQ(spec->eos_id, 700);
   EXPECT_EQ(spec->types[701], TokenType::kUserDefined);
   EXPECT_FALSE(spec->add_bos);
 
-  EXPECT_THAT(MessageOf(ReadHfSentencePiece(file, Json::object(), settings,
-                                            701)
-                            .status()),
-              HasSubstr("outside the vocabulary of 701"));
+  EXPECT_THAT(
+      MessageOf(
+          ReadHfSentencePiece(file, Json::object(), settings, 701).status()),
+      HasSubstr("outside the vocabulary of 701"));
   const Json taken = Json::parse(
       R"({"added_tokens": [{"id": 600, "content": "x!", "special": true}]})");
-  EXPECT_THAT(MessageOf(ReadHfSentencePiece(file, taken, Json::object(), 700)
-                            .status()),
-              HasSubstr("id 600 is both"));
+  EXPECT_THAT(
+      MessageOf(ReadHfSentencePiece(file, taken, Json::object(), 700).status()),
+      HasSubstr("id 600 is both"));
 }
 
 TEST(HfSentencePiece, EveryTruncatedFileIsRefused) {
   const std::string file = ReadFile("tokenizer.model");
   ASSERT_GT(file.size(), 5000u);
   for (size_t size = 0; size < file.size(); ++size) {
-    ASSERT_FALSE(ReadSentencePieceFile(
-                     std::string_view(file).substr(0, size), kVocabSize)
+    ASSERT_FALSE(ReadSentencePieceFile(std::string_view(file).substr(0, size),
+                                       kVocabSize)
                      .ok())
         << size;
   }
@@ -178,8 +176,7 @@ TEST(HfSentencePiece, JsonThatSentencePieceWouldReadOtherwise) {
   json = good;
   json["pre_tokenizer"] = {
       {"type", "Sequence"},
-      {"pretokenizers",
-       {good["pre_tokenizer"], {{"type", "Digits"}}}}};
+      {"pretokenizers", {good["pre_tokenizer"], {{"type", "Digits"}}}}};
   EXPECT_THAT(MessageOf(ReadHfTokenizer(json, settings, 700).status()),
               HasSubstr("splits text"));
   Json no_unknown = settings;

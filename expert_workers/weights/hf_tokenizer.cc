@@ -24,9 +24,9 @@ absl::StatusOr<AddedToken> AddedTokenOf(const Json& token, const Json& id) {
   ASSIGN_OR_RETURN(auto text, TextMember(token, "content"));
   ASSIGN_OR_RETURN(const auto special, BoolMember(token, "special"));
   if (!text) return InvalidArgument("an added token has no content");
-  return AddedToken{*std::move(text), id,
-                    special.value_or(false) ? TokenType::kControl
-                                            : TokenType::kUserDefined};
+  return AddedToken{
+      *std::move(text), id,
+      special.value_or(false) ? TokenType::kControl : TokenType::kUserDefined};
 }
 
 // "added_tokens" of tokenizer.json.
@@ -67,8 +67,8 @@ absl::Status Place(const std::string& text, const Json& id, TokenType type,
   return absl::OkStatus();
 }
 
-absl::Status ReadTokens(const Json& json, const Json& model,
-                        int64_t vocab_size, TokenizerSpec* tokenizer) {
+absl::Status ReadTokens(const Json& json, const Json& model, int64_t vocab_size,
+                        TokenizerSpec* tokenizer) {
   const Json* vocab = Member(model, "vocab");
   if (vocab == nullptr || !vocab->is_object()) {
     return InvalidArgument("\"vocab\" is not an object");
@@ -77,8 +77,7 @@ absl::Status ReadTokens(const Json& json, const Json& model,
   tokenizer->types.assign(tokenizer->tokens.size(), TokenType::kNormal);
   std::vector<bool> placed(tokenizer->tokens.size());
   for (const auto& [text, id] : vocab->items()) {
-    RETURN_IF_ERROR(
-        Place(text, id, TokenType::kNormal, &placed, tokenizer));
+    RETURN_IF_ERROR(Place(text, id, TokenType::kNormal, &placed, tokenizer));
   }
   ASSIGN_OR_RETURN(const std::vector<AddedToken> added, AddedTokens(json));
   for (const AddedToken& token : added) {
@@ -138,8 +137,7 @@ absl::StatusOr<std::string> SplitRuleOf(const Json& json) {
     return unknown();
   }
   ASSIGN_OR_RETURN(const auto regex, TextMember(*pattern, "Regex"));
-  ASSIGN_OR_RETURN(const auto behavior,
-                   TextMember(*steps.front(), "behavior"));
+  ASSIGN_OR_RETURN(const auto behavior, TextMember(*steps.front(), "behavior"));
   ASSIGN_OR_RETURN(const auto invert, BoolMember(*steps.front(), "invert"));
   if (!regex || behavior.value_or("Isolated") != "Isolated" ||
       invert.value_or(false)) {
@@ -263,8 +261,7 @@ absl::Status Replace(const AddedToken& token, TokenizerSpec* tokenizer) {
 absl::Status Finish(const Json& settings, bool adds_bos,
                     TokenizerSpec* tokenizer) {
   ASSIGN_OR_RETURN(const auto add_bos, BoolMember(settings, "add_bos_token"));
-  tokenizer->add_bos =
-      tokenizer->bos_id >= 0 && add_bos.value_or(adds_bos);
+  tokenizer->add_bos = tokenizer->bos_id >= 0 && add_bos.value_or(adds_bos);
   AddEndOfTurnIds(tokenizer);
   return CheckTokenizer(*tokenizer);
 }
@@ -293,8 +290,8 @@ absl::StatusOr<TokenizerSpec> ReadHfTokenizer(const Json& json,
         type.substr(0, 64));
   }
   RETURN_IF_ERROR(ReadSpecials(settings, &tokenizer));
-  RETURN_IF_ERROR(Finish(settings, TemplateAddsBos(json, tokenizer),
-                         &tokenizer));
+  RETURN_IF_ERROR(
+      Finish(settings, TemplateAddsBos(json, tokenizer), &tokenizer));
   return tokenizer;
 }
 
@@ -318,8 +315,8 @@ absl::StatusOr<TokenizerSpec> ReadHfSentencePiece(std::string_view file,
     RETURN_IF_ERROR(Replace(token, &tokenizer));
   }
   RETURN_IF_ERROR(ReadSpecials(settings, &tokenizer));
-  const bool adds_bos = !json.contains("post_processor") ||
-                        TemplateAddsBos(json, tokenizer);
+  const bool adds_bos =
+      !json.contains("post_processor") || TemplateAddsBos(json, tokenizer);
   RETURN_IF_ERROR(Finish(settings, adds_bos, &tokenizer));
   return tokenizer;
 }
@@ -333,8 +330,8 @@ absl::StatusOr<std::vector<std::string>> ReadMerges(const Json& model) {
   for (const Json& merge : *merges) {
     if (merge.is_string()) {
       lines.push_back(merge.get<std::string>());
-    } else if (merge.is_array() && merge.size() == 2 &&
-               merge[0].is_string() && merge[1].is_string()) {
+    } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
+               merge[1].is_string()) {
       lines.push_back(merge[0].get<std::string>() + " " +
                       merge[1].get<std::string>());
     } else {

@@ -11,8 +11,8 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace conclave::weights;
-  const auto source = OpenGguf(FromMemory(
-      "fuzz.gguf", std::as_bytes(std::span(data, size))));
+  const auto source =
+      OpenGguf(FromMemory("fuzz.gguf", std::as_bytes(std::span(data, size))));
   if (!source.ok()) return 0;
   for (const UnitSource& unit : source->units) {
     const auto plan = PlanUnit(unit);

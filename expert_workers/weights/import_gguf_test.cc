@@ -228,8 +228,7 @@ TEST(ImportGguf, HostileGemmasAreRefused) {
       {"blk.0.attn_q_norm.weight is 1 by 17",
        [](GgufBuilder* f) {
          Window512(f);
-         f->Tensor("blk.0.attn_q_norm.weight", 0, {17},
-                   testing::Floats(17, 1));
+         f->Tensor("blk.0.attn_q_norm.weight", 0, {17}, testing::Floats(17, 1));
        },
        [](TinyModel* m) { m->without = "blk.0.attn_q_norm.weight"; }},
       {"40 tokens, but 39 scores", Window512,
@@ -273,9 +272,7 @@ TEST(ImportGguf, BadRopesAreRefused) {
       {"rope_theta is 1",
        [](GgufBuilder* f) { f->Float("llama.rope.freq_base", 1); }},
       {"longrope",
-       [](GgufBuilder* f) {
-         f->Text("llama.rope.scaling.type", "longrope");
-       }},
+       [](GgufBuilder* f) { f->Text("llama.rope.scaling.type", "longrope"); }},
       {"rope_beta_fast is 1",
        [](GgufBuilder* f) {
          f->Text("llama.rope.scaling.type", "yarn");

@@ -119,11 +119,9 @@ TEST(ImportKill, LeavesTheOldStateOrTheNew) {
   {
     auto store = WeightStore::Open({.path = path});
     ASSERT_TRUE(store.ok()) << store.status();
-    ASSERT_TRUE(
-        (*store)->Import(directory / "old.gguf", "old", nullptr).ok());
+    ASSERT_TRUE((*store)->Import(directory / "old.gguf", "old", nullptr).ok());
     old_bytes = *ReadModel(store->get(), "old");
-    ASSERT_TRUE(
-        (*store)->Import(directory / "new.gguf", "new", nullptr).ok());
+    ASSERT_TRUE((*store)->Import(directory / "new.gguf", "new", nullptr).ok());
     new_bytes = *ReadModel(store->get(), "new");
     ASSERT_TRUE((*store)->Remove("new").ok());
   }

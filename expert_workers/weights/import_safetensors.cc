@@ -125,8 +125,7 @@ class FolderImporter {
           "needs one",
           folder_.name());
     }
-    return Named("tokenizer.json",
-                 ReadHfTokenizer(json, settings, vocab_size));
+    return Named("tokenizer.json", ReadHfTokenizer(json, settings, vocab_size));
   }
 
   // "eos_token_id": one id or a list. The first is the EOS where the

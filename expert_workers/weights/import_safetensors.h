@@ -1,7 +1,8 @@
 // Hugging Face folders as models: config.json, tokenizer.json or
-// tokenizer.model, model.safetensors (or shards with their index), and, where present,
-// tokenizer_config.json, generation_config.json and chat_template.jinja.
-// Nothing else of the folder is read, and nothing is ever executed.
+// tokenizer.model, model.safetensors (or shards with their index), and, where
+// present, tokenizer_config.json, generation_config.json and
+// chat_template.jinja. Nothing else of the folder is read, and nothing is ever
+// executed.
 #ifndef CONCLAVE_EXPERT_WORKERS_WEIGHTS_IMPORT_SAFETENSORS_H_
 #define CONCLAVE_EXPERT_WORKERS_WEIGHTS_IMPORT_SAFETENSORS_H_
 

@@ -33,8 +33,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   files["model.safetensors"] = rest;
   // The container on its own: the folder's other files are rarely right.
-  const auto tensors =
-      ParseSafetensors(*FromMemory("fuzz.safetensors", rest));
+  const auto tensors = ParseSafetensors(*FromMemory("fuzz.safetensors", rest));
   if (tensors.ok()) {
     for (const SafetensorsTensor& tensor : *tensors) {
       if (tensor.offset < 8 ||

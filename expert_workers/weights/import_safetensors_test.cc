@@ -312,8 +312,7 @@ TEST(ImportSafetensors, RefusalsSayWhatIsSupported) {
        "Qwen3ForCausalLM\"], \"use_sliding_window\": true, \"layer_types\": "
        "[\"chunked_attention\"]",
        absl::StatusCode::kUnimplemented, "another kind"},
-      {"config.json", "\"silu\"",
-       "\"silu\", \"final_logit_softcapping\": 30.0",
+      {"config.json", "\"silu\"", "\"silu\", \"final_logit_softcapping\": 30.0",
        absl::StatusCode::kUnimplemented, "final_logit_softcapping"},
       {"config.json", "\"hidden_size\": 32", "\"hidden_size\": 48",
        absl::StatusCode::kUnimplemented, "width 48"},

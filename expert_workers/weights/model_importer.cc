@@ -124,8 +124,8 @@ class Packer {
 
   // Packs records first .. last-1, each on a thread of its own: packing is
   // most of an import's time.
-  absl::Status Fill(const UnitSource& unit, const UnitInfo& plan,
-                    size_t first, size_t last) const {
+  absl::Status Fill(const UnitSource& unit, const UnitInfo& plan, size_t first,
+                    size_t last) const {
     std::vector<std::future<absl::Status>> others;
     for (size_t i = first + 1; i < last; ++i) {
       others.push_back(std::async(std::launch::async, [&, i] {
@@ -201,9 +201,9 @@ absl::StatusOr<PackedModel> PackModel(
   Packer packer(source, segments, progress, TotalBytes(plan));
   for (size_t i = 0; i < plan.size(); ++i) {
     std::unique_ptr<SegmentWriter> writer;
-    ASSIGN_OR_RETURN(const UnitRecord stored,
-                     packer.Pack(source.units[i], first_segment + i, &plan[i],
-                                 &writer));
+    ASSIGN_OR_RETURN(
+        const UnitRecord stored,
+        packer.Pack(source.units[i], first_segment + i, &plan[i], &writer));
     const Hash128& digest = plan[i].digest;
     // A unit that is stored already costs its packing, not its space.
     if (packed.new_units.contains(digest) || is_known(digest)) continue;

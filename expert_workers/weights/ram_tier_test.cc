@@ -166,9 +166,8 @@ TEST_F(RamTierTest, WaitsForOtherLeasesUntilTheDeadline) {
   const auto tier = Tier(2);
   auto held = tier->Acquire(FakeStore::Model("a", {1, 2}), Soon());
   ASSERT_TRUE(held.ok());
-  EXPECT_EQ(
-      tier->Acquire(FakeStore::Model("b", {3}), Soon()).status().code(),
-      absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(tier->Acquire(FakeStore::Model("b", {3}), Soon()).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ(tier->Stats().resident_bytes, 2 * FakeStore::kUnitBytes);
   std::thread release([&held] {
     absl::SleepFor(absl::Milliseconds(30));
@@ -251,8 +250,7 @@ TEST_F(RamTierTest, ManyThreadsUnderASmallBudget) {
             FakeStore::Model("m" + std::to_string(model), units), Later());
         ASSERT_TRUE(lease.ok()) << lease.status();
         for (size_t u = 0; u < units.size(); ++u) {
-          const auto vector =
-              (*lease)->Vector("vector." + std::to_string(u));
+          const auto vector = (*lease)->Vector("vector." + std::to_string(u));
           ASSERT_EQ((*vector)[5], static_cast<float>(units[u]));
         }
         if (random() % 8 == 0) tier->Evict("m" + std::to_string(model));
@@ -283,8 +281,7 @@ TEST(RamTierOnDisk, SwitchesThreeModelsUnderAOneModelBudget) {
     tiny.matrix_type = kernels::QuantType::kF32;
     testing::WriteFile(directory / "m.gguf", tiny.Build());
     const std::string name = "m" + std::to_string(i);
-    const auto entry =
-        (*store)->Import(directory / "m.gguf", name, nullptr);
+    const auto entry = (*store)->Import(directory / "m.gguf", name, nullptr);
     ASSERT_TRUE(entry.ok()) << entry.status();
     models.push_back(*(*store)->Manifest(name));
     largest = std::max(largest, entry->total_bytes);

@@ -52,8 +52,8 @@ TEST_P(RealModel, HoldsTheValuesThatOthersRead) {
   auto store = WeightStore::Open({.path = directory / "store"});
   ASSERT_TRUE(store.ok()) << store.status();
   int64_t last = 0;
-  const auto entry = (*store)->Import(
-      path, "model", [&last](int64_t done, int64_t total) {
+  const auto entry =
+      (*store)->Import(path, "model", [&last](int64_t done, int64_t total) {
         EXPECT_LE(last, done);
         EXPECT_LE(done, total);
         last = done;

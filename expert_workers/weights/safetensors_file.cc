@@ -16,9 +16,9 @@ constexpr size_t kMaxDims = 8;
 
 std::optional<int64_t> DtypeBytes(std::string_view dtype) {
   static constexpr std::pair<std::string_view, int64_t> kSizes[] = {
-      {"F64", 8},  {"I64", 8}, {"U64", 8},     {"F32", 4},    {"I32", 4},
-      {"U32", 4},  {"F16", 2}, {"BF16", 2},    {"I16", 2},    {"U16", 2},
-      {"BOOL", 1}, {"I8", 1},  {"U8", 1},      {"F8_E4M3", 1}, {"F8_E5M2", 1},
+      {"F64", 8},  {"I64", 8}, {"U64", 8},  {"F32", 4},     {"I32", 4},
+      {"U32", 4},  {"F16", 2}, {"BF16", 2}, {"I16", 2},     {"U16", 2},
+      {"BOOL", 1}, {"I8", 1},  {"U8", 1},   {"F8_E4M3", 1}, {"F8_E5M2", 1},
   };
   for (const auto& [name, bytes] : kSizes) {
     if (name == dtype) return bytes;
@@ -48,8 +48,8 @@ class HeaderEvents {
   bool end_object() {
     --depth_;
     if (depth_ != 1) return true;
-    if (!in_metadata_ && (tensors.back().dtype.empty() || !has_shape_ ||
-                          num_offsets_ != 2)) {
+    if (!in_metadata_ &&
+        (tensors.back().dtype.empty() || !has_shape_ || num_offsets_ != 2)) {
       return Bad("a tensor without dtype, shape and data_offsets");
     }
     in_metadata_ = has_shape_ = false;
@@ -102,8 +102,7 @@ class HeaderEvents {
     }
     if (list_ != List::kOffsets) return Bad("a number");
     // `bytes` holds the end until the offsets are checked.
-    (num_offsets_ == 0 ? tensors.back().offset : tensors.back().bytes) =
-        number;
+    (num_offsets_ == 0 ? tensors.back().offset : tensors.back().bytes) = number;
     return ++num_offsets_ <= 2 || Bad("a third offset");
   }
   bool number_integer(int64_t) { return Bad("a negative number"); }
@@ -201,12 +200,10 @@ absl::StatusOr<std::vector<SafetensorsTensor>> ParseSafetensors(
     return InvalidArgument(
         "{}: the header length at offset 0 is {}; the file has {} bytes and "
         "the limit is {}",
-        source.name(), header_bytes, source.size(),
-        kMaxSafetensorsHeaderBytes);
+        source.name(), header_bytes, source.size(), kMaxSafetensorsHeaderBytes);
   }
   std::string header(header_bytes, '\0');
-  RETURN_IF_ERROR(
-      source.ReadAt(8, std::as_writable_bytes(std::span(header))));
+  RETURN_IF_ERROR(source.ReadAt(8, std::as_writable_bytes(std::span(header))));
   if (header.front() != '{') {
     return InvalidArgument("{}: no JSON object at offset 8", source.name());
   }

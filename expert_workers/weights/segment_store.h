@@ -74,9 +74,9 @@ class SegmentStore {
                             std::span<std::byte> out) = 0;
 
   virtual absl::Status ForEachMeta(
-      char prefix, const std::function<absl::Status(
-                       std::string_view key, std::string_view value)>& use)
-      const = 0;
+      char prefix,
+      const std::function<absl::Status(std::string_view key,
+                                       std::string_view value)>& use) const = 0;
   virtual absl::StatusOr<std::optional<std::string>> GetMeta(
       std::string_view key) const = 0;
   // Durable when it returns OK.

@@ -82,8 +82,10 @@ absl::Status ReadTrainer(std::string_view message, TokenizerSpec* spec) {
   }
   if (!reader.ok()) return Malformed("its trainer_spec");
   if (model_type != kModelTypeBpe) {
-    return Unimplemented("SentencePiece model type {}; only BPE (2) is "
-                         "supported", model_type);
+    return Unimplemented(
+        "SentencePiece model type {}; only BPE (2) is "
+        "supported",
+        model_type);
   }
   if (space_as_suffix) {
     return Unimplemented("spaces are suffixes; only prefixes are supported");
@@ -100,8 +102,9 @@ absl::Status ReadNormalizer(std::string_view message, TokenizerSpec* spec) {
       case kCharsMap:
         // The library reads rules without looking where they point.
         if (reader.bytes().empty()) break;
-        return Unimplemented("the tokenizer has normalisation rules; they are "
-                             "not supported");
+        return Unimplemented(
+            "the tokenizer has normalisation rules; they are "
+            "not supported");
       case kAddDummyPrefix:
         spec->add_space_prefix = flag;
         break;
@@ -117,8 +120,9 @@ absl::Status ReadNormalizer(std::string_view message, TokenizerSpec* spec) {
   }
   if (!reader.ok()) return Malformed("its normalizer_spec");
   if (!escapes) {
-    return Unimplemented("spaces are not escaped; only escaped ones are "
-                         "supported");
+    return Unimplemented(
+        "spaces are not escaped; only escaped ones are "
+        "supported");
   }
   return absl::OkStatus();
 }

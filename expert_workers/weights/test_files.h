@@ -49,8 +49,8 @@ class TempDir {
 };
 
 inline void WriteFile(const std::string& path, std::string_view bytes) {
-  std::ofstream(path, std::ios::binary).write(
-      bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  std::ofstream(path, std::ios::binary)
+      .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
 inline std::span<const std::byte> AsBytes(std::string_view text) {
@@ -239,8 +239,7 @@ struct TinyModel {
                             tensor_seed));
     };
     const families::Family& family = *families::FindFamily(
-        families::FindFamily(architecture) != nullptr ? architecture
-                                                      : "llama");
+        families::FindFamily(architecture) != nullptr ? architecture : "llama");
     ModelHyperparameters model;
     model.hidden_size = hidden;
     model.intermediate_size = ffn;
@@ -276,10 +275,10 @@ struct TinyModel {
 inline std::string RealModel(std::string_view name) {
   const char* models = std::getenv("CONCLAVE_MODELS");
   const char* home = std::getenv("HOME");
-  const std::string folder =
-      models != nullptr
-          ? std::string(models)
-          : std::string(home != nullptr ? home : "") + "/.cache/conclave/models";
+  const std::string folder = models != nullptr
+                                 ? std::string(models)
+                                 : std::string(home != nullptr ? home : "") +
+                                       "/.cache/conclave/models";
   const std::string path = folder + "/" + std::string(name);
   return std::filesystem::exists(path) ? path : "";
 }

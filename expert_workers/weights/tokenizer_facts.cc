@@ -11,10 +11,14 @@ constexpr std::string_view kSplitRules = "smollm, qwen2, llama-bpe, gpt2";
 
 // Other names under which GGUF files carry the same four rules.
 constexpr std::pair<std::string_view, std::string_view> kGgufNames[] = {
-    {"smollm", "smollm"},      {"qwen2", "qwen2"},
-    {"deepseek-r1-qwen", "qwen2"}, {"llama-bpe", "llama-bpe"},
-    {"llama3", "llama-bpe"},   {"llama-v3", "llama-bpe"},
-    {"gpt2", "gpt2"},          {"gpt-2", "gpt2"},
+    {"smollm", "smollm"},
+    {"qwen2", "qwen2"},
+    {"deepseek-r1-qwen", "qwen2"},
+    {"llama-bpe", "llama-bpe"},
+    {"llama3", "llama-bpe"},
+    {"llama-v3", "llama-bpe"},
+    {"gpt2", "gpt2"},
+    {"gpt-2", "gpt2"},
 };
 
 constexpr std::pair<std::string_view, std::string_view> kRegexes[] = {
@@ -27,16 +31,16 @@ constexpr std::pair<std::string_view, std::string_view> kRegexes[] = {
 };
 
 constexpr std::string_view kEndOfTurn[] = {
-    "<|im_end|>", "<|eot_id|>",       "<|eom_id|>",     "<|end|>",
-    "<|endoftext|>", "<|end_of_text|>", "<end_of_turn>",
-    "<end_of_utterance>", "</s>"};
+    "<|im_end|>",    "<|eot_id|>",         "<|eom_id|>",
+    "<|end|>",       "<|endoftext|>",      "<|end_of_text|>",
+    "<end_of_turn>", "<end_of_utterance>", "</s>"};
 
 absl::Status CheckId(std::string_view what, int32_t id, size_t num_tokens) {
   if (id >= -1 && id < static_cast<int64_t>(num_tokens)) {
     return absl::OkStatus();
   }
-  return InvalidArgument("{} is {}, but the vocabulary has {} tokens", what,
-                         id, num_tokens);
+  return InvalidArgument("{} is {}, but the vocabulary has {} tokens", what, id,
+                         num_tokens);
 }
 
 }  // namespace
@@ -111,8 +115,7 @@ absl::Status CheckTokenizer(const TokenizerSpec& tokenizer) {
   }
   for (const std::string& merge : tokenizer.merges) {
     const size_t space = merge.find(' ');
-    if (space == 0 || space == std::string::npos ||
-        space + 1 == merge.size() ||
+    if (space == 0 || space == std::string::npos || space + 1 == merge.size() ||
         merge.find(' ', space + 1) != std::string::npos) {
       return InvalidArgument("merge \"{}\" is not two parts and a space",
                              merge.substr(0, 100));

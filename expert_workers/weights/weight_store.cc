@@ -135,8 +135,7 @@ class RocksdbWeightStore final : public WeightStore {
       {
         const std::shared_lock lock(mutex_);
         const auto it = units_.find(unit.digest);
-        if (it == units_.end() ||
-            record >= it->second.record_hashes.size()) {
+        if (it == units_.end() || record >= it->second.record_hashes.size()) {
           return NotFound("unit {} ({}) is not in the store", unit.name,
                           unit.digest.Hex());
         }
@@ -151,8 +150,7 @@ class RocksdbWeightStore final : public WeightStore {
       }
     }
     return MakeStatus(status.code(), "{}, unit {}, record {}: {}",
-                      UsersOf(unit.digest), unit.name, record,
-                      Message(status));
+                      UsersOf(unit.digest), unit.name, record, Message(status));
   }
 
  private:
@@ -252,14 +250,12 @@ class RocksdbWeightStore final : public WeightStore {
       for (size_t i = 0; i < num_units; ++i) {
         std::error_code ignored;
         std::filesystem::remove(
-            fmt::format("{}/import/{}.sst", options_.path, first + i),
-            ignored);
+            fmt::format("{}/import/{}.sst", options_.path, first + i), ignored);
       }
     };
     absl::StatusOr<PackedModel> packed = PackModel(
         source, std::move(plan), first, segments_.get(),
-        [this](const Hash128& digest) { return PinIfKnown(digest); },
-        progress);
+        [this](const Hash128& digest) { return PinIfKnown(digest); }, progress);
     if (!packed.ok()) return Annotate(packed.status(), source.name);
     return Publish(source, name, *packed);
   }
@@ -418,8 +414,7 @@ class RocksdbWeightStore final : public WeightStore {
   // Known units that the running import relies on. By mutex_.
   std::set<Hash128> pinned_;
   // By mutex_.
-  mutable std::map<std::string, std::weak_ptr<const ModelManifest>>
-      manifests_;
+  mutable std::map<std::string, std::weak_ptr<const ModelManifest>> manifests_;
   uint64_t next_segment_ = 1;  // by import_mutex_
 };
 

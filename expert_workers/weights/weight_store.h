@@ -31,8 +31,8 @@ namespace conclave::weights {
 
 // Where a tensor's panels (or, for a vector, its fp32 values) lie.
 struct TensorRun {
-  uint32_t record = 0;       // index within the unit
-  int64_t offset = 0;        // bytes from the start of the record's payload
+  uint32_t record = 0;  // index within the unit
+  int64_t offset = 0;   // bytes from the start of the record's payload
   int64_t first_panel = 0;
   int64_t num_panels = 0;
 };
@@ -70,7 +70,7 @@ struct UnitInfo {
 };
 
 struct ModelManifest {
-  std::string version;  // 64 hexadecimal digits: SHA-256 of the rest
+  std::string version;        // 64 hexadecimal digits: SHA-256 of the rest
   std::string source_digest;  // SHA-256 of the imported file(s)
   int64_t total_bytes = 0;
   int64_t parameters = 0;

@@ -96,13 +96,12 @@ class WeightStoreReader final : public WeightStore {
     const absl::Status read = segments_->Read(
         place.segment, place.first_chunk + static_cast<uint32_t>(record), out);
     if (!read.ok()) {
-      return Annotate(read, fmt::format("unit {}, record {}", unit.name,
-                                        record));
+      return Annotate(read,
+                      fmt::format("unit {}, record {}", unit.name, record));
     }
     if (Xxh3_64(out) != place.record_hashes[record]) {
-      return DataLoss(
-          "unit {}, record {}: its bytes are not the ones imported", unit.name,
-          record);
+      return DataLoss("unit {}, record {}: its bytes are not the ones imported",
+                      unit.name, record);
     }
     return absl::OkStatus();
   }

@@ -171,16 +171,14 @@ TEST_F(WeightStoreTest, EqualLayersAreStoredOnceWithinAModel) {
     if (!to.name.starts_with("blk.1.")) continue;
     for (const GgufTensor& from : parsed->tensors) {
       if (from.name == "blk.0." + to.name.substr(6)) {
-        two.replace(static_cast<size_t>(to.offset),
-                    static_cast<size_t>(to.bytes), two,
-                    static_cast<size_t>(from.offset),
-                    static_cast<size_t>(from.bytes));
+        two.replace(
+            static_cast<size_t>(to.offset), static_cast<size_t>(to.bytes), two,
+            static_cast<size_t>(from.offset), static_cast<size_t>(from.bytes));
       }
     }
   }
   WriteFile(directory_ / "twice.gguf", two);
-  ASSERT_TRUE(
-      store_->Import(directory_ / "twice.gguf", "twice", nullptr).ok());
+  ASSERT_TRUE(store_->Import(directory_ / "twice.gguf", "twice", nullptr).ok());
   EXPECT_EQ(SegmentFiles(directory_.path()).size(), 3u);
   EXPECT_TRUE(ReadModel(store_.get(), "twice").ok());
   ASSERT_TRUE(store_->Remove("twice").ok());
@@ -194,30 +192,26 @@ TEST_F(WeightStoreTest, BadFilesLeaveNothing) {
   const auto status =
       store_->Import(directory_ / "bad.gguf", "bad", nullptr).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(MessageOf(status), AllOf(HasSubstr("bad.gguf"),
-                                       HasSubstr("offset")));
-  EXPECT_EQ(store_->Import(directory_ / "absent", "x", nullptr)
-                .status()
-                .code(),
+  EXPECT_THAT(MessageOf(status),
+              AllOf(HasSubstr("bad.gguf"), HasSubstr("offset")));
+  EXPECT_EQ(store_->Import(directory_ / "absent", "x", nullptr).status().code(),
             absl::StatusCode::kNotFound);
   WriteFile(directory_ / "model.bin", "\x80\x02}q\x00.");
-  EXPECT_EQ(store_->Import(directory_ / "model.bin", "x", nullptr)
-                .status()
-                .code(),
-            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(
+      store_->Import(directory_ / "model.bin", "x", nullptr).status().code(),
+      absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(store_->List().empty());
   EXPECT_TRUE(SegmentFiles(directory_.path()).empty());
 }
 
 TEST_F(WeightStoreTest, AFileThatShrinksMeanwhileIsAborted) {
   const std::string path = File("tiny.gguf", TinyModel());
-  const auto status =
-      store_
-          ->Import(path, "tiny",
-                   [&path](int64_t, int64_t) {
-                     std::filesystem::resize_file(path, 5000);
-                   })
-          .status();
+  const auto status = store_
+                          ->Import(path, "tiny",
+                                   [&path](int64_t, int64_t) {
+                                     std::filesystem::resize_file(path, 5000);
+                                   })
+                          .status();
   EXPECT_EQ(status.code(), absl::StatusCode::kAborted) << status;
   EXPECT_TRUE(store_->List().empty());
   EXPECT_TRUE(SegmentFiles(directory_.path()).empty());
@@ -229,11 +223,11 @@ TEST_F(WeightStoreTest, NoSpaceIsRefusedWithTheNumbers) {
       {.path = directory_ / "store", .reserve_bytes = int64_t{1} << 60});
   ASSERT_TRUE(store.ok());
   const auto status =
-      (*store)->Import(File("tiny.gguf", TinyModel()), "tiny", nullptr)
+      (*store)
+          ->Import(File("tiny.gguf", TinyModel()), "tiny", nullptr)
           .status();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(MessageOf(status), AllOf(HasSubstr("packed"),
-                                       HasSubstr("free")));
+  EXPECT_THAT(MessageOf(status), AllOf(HasSubstr("packed"), HasSubstr("free")));
 }
 
 TEST_F(WeightStoreTest, TheDirectoryIsHeldByOne) {
@@ -315,8 +309,8 @@ class DamageTest : public WeightStoreTest {
 
 TEST_F(DamageTest, AFlippedBitInAPayloadIsDataLoss) {
   const auto payload = static_cast<size_t>(layer_.record_bytes[0]);
-  for (const size_t at : {size_t{0}, size_t{1}, payload / 3, payload / 2,
-                          payload - 1}) {
+  for (const size_t at :
+       {size_t{0}, size_t{1}, payload / 3, payload / 2, payload - 1}) {
     Flip(payload_ + at);
     ExpectNeverServed("payload byte " + std::to_string(at), true);
     Flip(payload_ + at);
@@ -364,8 +358,7 @@ TEST(ManifestCodec, EveryTruncationIsDataLoss) {
   const TempDir directory;
   auto store = WeightStore::Open({.path = directory / "store"});
   WriteFile(directory / "tiny.gguf", TinyModel().Build());
-  ASSERT_TRUE(
-      (*store)->Import(directory / "tiny.gguf", "tiny", nullptr).ok());
+  ASSERT_TRUE((*store)->Import(directory / "tiny.gguf", "tiny", nullptr).ok());
   const auto manifest = *(*store)->Manifest("tiny");
   const std::string whole = EncodeManifest(*manifest);
   EXPECT_EQ(VersionOf(whole), manifest->version);

@@ -58,13 +58,12 @@ Calibration Calibration::Fit(std::span<const Judged> judged,
   std::sort(out.familiarities_.begin(), out.familiarities_.end());
 
   const double log_prior = std::log(prior.sharpness);
-  const double best = Minimise(
-      log_prior - 4, log_prior + 3, [&](double log_sharpness) {
+  const double best =
+      Minimise(log_prior - 4, log_prior + 3, [&](double log_sharpness) {
         const double distance = log_sharpness - log_prior;
         double loss = kPriorWeight * distance * distance;
         for (const Judged* one : learnable) {
-          loss += Loss(one->scores.scores, one->label,
-                       std::exp(log_sharpness));
+          loss += Loss(one->scores.scores, one->label, std::exp(log_sharpness));
         }
         return loss;
       });
@@ -101,9 +100,8 @@ std::vector<double> Calibration::Posterior(
 }
 
 double Calibration::Novelty(double familiarity) const {
-  const double prior =
-      1 / (1 + std::exp((familiarity - prior_.familiarity) /
-                        prior_.familiarity_scale));
+  const double prior = 1 / (1 + std::exp((familiarity - prior_.familiarity) /
+                                         prior_.familiarity_scale));
   const auto above = std::upper_bound(familiarities_.begin(),
                                       familiarities_.end(), familiarity);
   const auto more_familiar = static_cast<double>(familiarities_.end() - above);

@@ -33,8 +33,8 @@ struct Judged {
 
 // Where the fit starts and what it is drawn towards.
 struct CalibrationPrior {
-  double sharpness = 4;     // a
-  double familiarity = 1;   // at which novelty is one half
+  double sharpness = 4;    // a
+  double familiarity = 1;  // at which novelty is one half
   double familiarity_scale = 0.4;
 };
 

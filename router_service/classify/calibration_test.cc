@@ -48,8 +48,7 @@ TEST(CalibrationTest, FindsTheSharpnessThatMadeTheLabels) {
 TEST(CalibrationTest, FewPerfectJudgementsDoNotMakeCertain) {
   std::vector<Judged> judged(5);
   for (Judged& one : judged) one.scores.scores = {1.0f, -1.0f};
-  const Calibration fit =
-      Calibration::Fit(judged, {.sharpness = 1});
+  const Calibration fit = Calibration::Fit(judged, {.sharpness = 1});
   EXPECT_LT(fit.sharpness(), 3);
   EXPECT_GT(fit.sharpness(), 1);
 }

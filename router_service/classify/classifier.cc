@@ -58,10 +58,10 @@ std::shared_ptr<const Classifier::Fast> Classifier::TrainFast(
         NgramModel::Fit(vectors, set.labels, train, num_categories, kEpochs,
                         warm ? &alpha : nullptr);
     for (uint32_t i : judge) {
-      fast->judged.push_back({.scores = model.Score(vectors[i]),
-                              .label = set.labels[i],
-                              .learnable =
-                                  Learnable(set, train, set.labels[i])});
+      fast->judged.push_back(
+          {.scores = model.Score(vectors[i]),
+           .label = set.labels[i],
+           .learnable = Learnable(set, train, set.labels[i])});
       fast->judged_sample.push_back(i);
     }
   }
@@ -111,10 +111,10 @@ std::shared_ptr<const Classifier> Classifier::WithEncoder(
       CHECK(fast->fast_->judged_sample[next] == i);
       ++next;
       if (train.empty()) continue;
-      judged.push_back({.scores = model.Score(vectors[i],
-                                              by_ngrams.scores.scores),
-                        .label = set.labels[i],
-                        .learnable = by_ngrams.learnable});
+      judged.push_back(
+          {.scores = model.Score(vectors[i], by_ngrams.scores.scores),
+           .label = set.labels[i],
+           .learnable = by_ngrams.learnable});
     }
   }
   encoder->calibration = Calibration::Fit(judged, kBothPrior);
@@ -144,8 +144,7 @@ Reading Classifier::ReadFast(std::span<const TextPart> parts) const {
   reading.tier = Tier::kNgram;
   reading.posterior = fast_->calibration.Posterior(sum.scores);
   const bool blind = parts.empty() || sum.scores.empty();
-  reading.novelty =
-      blind ? 1 : fast_->calibration.Novelty(sum.familiarity);
+  reading.novelty = blind ? 1 : fast_->calibration.Novelty(sum.familiarity);
   reading.out_of_scope =
       blind ? 1 : fast_->calibration.OutOfScope(reading.novelty);
   reading.ngram_scores = std::move(sum.scores);

@@ -47,7 +47,6 @@ struct TierReport {
 
 class Classifier {
  public:
-
   // The fast tier. `set` may be empty: every reading is novel then.
   static std::shared_ptr<const Classifier> Train(
       std::shared_ptr<const TrainingSet> set);
@@ -90,7 +89,7 @@ class Classifier {
   struct Fast {
     NgramModel model;
     Calibration calibration;
-    std::vector<Judged> judged;         // of Folds, in the order judged
+    std::vector<Judged> judged;  // of Folds, in the order judged
     std::vector<uint32_t> judged_sample;
   };
   struct Encoder {

@@ -16,8 +16,8 @@ namespace {
 using testing::ElementsAre;
 
 std::shared_ptr<const Classifier> Learn(std::vector<LabelledText> samples) {
-  return Classifier::Train(std::make_shared<const TrainingSet>(
-      MakeTrainingSet(std::move(samples))));
+  return Classifier::Train(
+      std::make_shared<const TrainingSet>(MakeTrainingSet(std::move(samples))));
 }
 
 std::vector<std::vector<float>> Vectors(const TrainingSet& set) {
@@ -156,8 +156,8 @@ TEST(ClassifierTest, ExtendServesANewCategoryAndKeepsTheOthers) {
     if (sample.category != "c2") old_samples.push_back(sample);
   }
   const auto before = Learn(old_samples);
-  const auto set = std::make_shared<const TrainingSet>(
-      MakeTrainingSet(samples));
+  const auto set =
+      std::make_shared<const TrainingSet>(MakeTrainingSet(samples));
   const auto extended = Classifier::Extend(*before, set);
   ASSERT_NE(extended, nullptr);
   EXPECT_TRUE(extended->provisional());
@@ -210,8 +210,8 @@ TEST(ClassifierTest, OneCategoryAndSingleSamples) {
   const auto singles =
       Learn({{"tea please", "drinks"}, {"sort a list", "code"}});
   EXPECT_EQ(Top(*singles, Read(*singles, "sort the list")), "code");
-  const auto encoded = Classifier::WithEncoder(
-      singles, Vectors(singles->training_set()));
+  const auto encoded =
+      Classifier::WithEncoder(singles, Vectors(singles->training_set()));
   EXPECT_EQ(Top(*encoded, Read(*encoded, "some tea please")), "drinks");
   const auto one_encoded =
       Classifier::WithEncoder(one, Vectors(one->training_set()));

@@ -68,8 +68,8 @@ EncoderModel EncoderModel::Fit(std::span<const std::vector<float>> vectors,
 float EncoderModel::Nearest(const float* padded, uint32_t category) const {
   float nearest = -1;
   for (uint32_t i = first_[category]; i < first_[category + 1]; ++i) {
-    nearest = std::max(nearest,
-                       Dot(vectors_.data() + i * stride_, padded, stride_));
+    nearest =
+        std::max(nearest, Dot(vectors_.data() + i * stride_, padded, stride_));
   }
   return nearest;
 }

@@ -52,7 +52,7 @@ class EncoderModel {
 
   uint32_t dim_ = 0;
   uint32_t num_categories_ = 0;
-  size_t stride_ = 0;            // dim_ padded to 8
+  size_t stride_ = 0;  // dim_ padded to 8
   bool votes_ = false;
   std::vector<float> vectors_;   // [samples][stride_], by category
   std::vector<uint32_t> first_;  // [num_categories + 1], into samples

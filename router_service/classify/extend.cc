@@ -48,11 +48,10 @@ std::shared_ptr<const Classifier> Classifier::Extend(
   for (const std::string& category : set->categories) {
     const auto found = std::lower_bound(old_set.categories.begin(),
                                         old_set.categories.end(), category);
-    const bool known =
-        found != old_set.categories.end() && *found == category;
-    base_of.push_back(known ? static_cast<uint32_t>(
-                                  found - old_set.categories.begin())
-                            : LinearSvm::kNone);
+    const bool known = found != old_set.categories.end() && *found == category;
+    base_of.push_back(
+        known ? static_cast<uint32_t>(found - old_set.categories.begin())
+              : LinearSvm::kNone);
   }
   std::vector<uint32_t> changed = Changed(old_set, *set);
 

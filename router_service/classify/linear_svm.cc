@@ -30,8 +30,8 @@ void Margins(const RowVector& x, const float* weights, size_t bias_row,
     for (size_t k = j + kAhead; k < std::min(j + kAhead + 4, count); ++k) {
       PrefetchRow(row(k), stride);
     }
-    AddScaled4(x.values.data() + j, row(j), row(j + 1), row(j + 2),
-               row(j + 3), margins, stride);
+    AddScaled4(x.values.data() + j, row(j), row(j + 1), row(j + 2), row(j + 3),
+               margins, stride);
   }
   for (; j < count; ++j) AddScaled(x.values[j], row(j), margins, stride);
 }
@@ -76,8 +76,7 @@ std::vector<float> RarityWeights(std::span<const uint32_t> labels,
   for (uint32_t c = 0; c < num_categories; ++c) {
     if (counts[c] == 0) continue;
     const float mean = total / static_cast<float>(num_categories);
-    weights[c] =
-        std::clamp(mean / static_cast<float>(counts[c]), 1.0f, 8.0f);
+    weights[c] = std::clamp(mean / static_cast<float>(counts[c]), 1.0f, 8.0f);
   }
   return weights;
 }
@@ -85,8 +84,7 @@ std::vector<float> RarityWeights(std::span<const uint32_t> labels,
 LinearSvm LinearSvm::Train(std::span<const RowVector> samples,
                            std::span<const uint32_t> labels,
                            std::span<const uint32_t> use, uint32_t num_rows,
-                           uint32_t num_categories,
-                           const SvmOptions& options,
+                           uint32_t num_categories, const SvmOptions& options,
                            std::vector<float>* alpha) {
   LinearSvm svm;
   const size_t stride = PaddedCategories(num_categories);
@@ -112,8 +110,8 @@ LinearSvm LinearSvm::Train(std::span<const RowVector> samples,
     inverse_q[k] = static_cast<float>(1 / (q + diagonal));
     inverse_q_own[k] =
         static_cast<float>(1 / (q + diagonal_of(labels[use[k]])));
-    AddStart(x, labels[use[k]], alpha->data() + use[k] * stride,
-             num_categories, stride, bias_row, weights);
+    AddStart(x, labels[use[k]], alpha->data() + use[k] * stride, num_categories,
+             stride, bias_row, weights);
   }
 
   std::vector<uint32_t> order(use.size());

@@ -18,10 +18,10 @@
 namespace conclave::router {
 
 struct SvmOptions {
-  double c = 1;           // cost of a violated margin
-  int max_epochs = 12;    // accuracy on CLINC150 is flat from 8 on
+  double c = 1;             // cost of a violated margin
+  int max_epochs = 12;      // accuracy on CLINC150 is flat from 8 on
   double tolerance = 0.05;  // largest projected gradient at which to stop
-  uint64_t seed = 1;      // order of the samples within an epoch
+  uint64_t seed = 1;        // order of the samples within an epoch
   // [categories] or empty (all 1): how much more a category's own samples cost
   // than strangers do; see RarityWeights.
   std::vector<float> positive_weight;
@@ -40,9 +40,9 @@ class LinearSvm {
   static constexpr uint32_t kNone = UINT32_MAX;
 
   LinearSvm() = default;
-  // labels[i] in [0, num_categories), or kNone, belongs to samples[i]; only samples named
-  // by `use` are trained on. Rows are < num_rows.
-  // `alpha` may be null. Else it holds the dual variables, in and out:
+  // labels[i] in [0, num_categories), or kNone, belongs to samples[i]; only
+  // samples named by `use` are trained on. Rows are < num_rows. `alpha` may be
+  // null. Else it holds the dual variables, in and out:
   // [samples][PaddedCategories], zeros or what an earlier run over some of the
   // same samples left, which then is the start: fewer epochs are needed.
   static LinearSvm Train(std::span<const RowVector> samples,

@@ -33,10 +33,10 @@ TEST(RowOpsTest, FourRowsAreOneRowFourTimes) {
              rows[3].data(), four.data(), kSize);
   EXPECT_EQ(one, scalar);
   EXPECT_EQ(four, scalar);
-  EXPECT_NEAR(Dot(rows[0].data(), rows[1].data(), kSize),
-              std::inner_product(rows[0].begin(), rows[0].end(),
-                                 rows[1].begin(), 0.0),
-              1e-5);
+  EXPECT_NEAR(
+      Dot(rows[0].data(), rows[1].data(), kSize),
+      std::inner_product(rows[0].begin(), rows[0].end(), rows[1].begin(), 0.0),
+      1e-5);
 }
 
 struct Problem {
@@ -128,8 +128,8 @@ TEST(LinearSvmTest, AWarmStartComesToTheSamePlace) {
 TEST(LinearSvmTest, SameSeedSameBitsAndStrangersPushAway) {
   const Problem problem = MakeProblem(60);
   const auto train = [&](std::span<const uint32_t> labels) {
-    const LinearSvm svm = LinearSvm::Train(problem.samples, labels,
-                                           problem.use, 2, 3, {}, nullptr);
+    const LinearSvm svm = LinearSvm::Train(problem.samples, labels, problem.use,
+                                           2, 3, {}, nullptr);
     std::vector<float> margins;
     svm.Score(problem.samples[0], &margins);
     return margins;
@@ -143,8 +143,8 @@ TEST(LinearSvmTest, SameSeedSameBitsAndStrangersPushAway) {
 }
 
 TEST(LinearSvmTest, RareCategoriesWeighMore) {
-  const std::vector<uint32_t> labels = {0, 0, 0, 0, 0, 0, 1, 1,
-                                        LinearSvm::kNone};
+  const std::vector<uint32_t> labels = {
+      0, 0, 0, 0, 0, 0, 1, 1, LinearSvm::kNone};
   std::vector<uint32_t> use(labels.size());
   std::iota(use.begin(), use.end(), 0u);
   EXPECT_EQ(RarityWeights(labels, use, 2), (std::vector<float>{1, 2}));
@@ -164,8 +164,7 @@ TEST(LinearSvmTest, RareCategoriesWeighMore) {
 }
 
 TEST(LinearSvmTest, NothingToLearn) {
-  const LinearSvm none =
-      LinearSvm::Train({}, {}, {}, 0, 0, {}, nullptr);
+  const LinearSvm none = LinearSvm::Train({}, {}, {}, 0, 0, {}, nullptr);
   std::vector<float> margins = {1};
   none.Score({}, &margins);
   EXPECT_TRUE(margins.empty());

@@ -134,9 +134,7 @@ void LiveClassifier::RunFast() {
 void LiveClassifier::RunEncoder() {
   std::unique_lock lock(mutex_);
   while (true) {
-    const auto has_news = [this] {
-      return stop_ || all_done_ < fast_trained_;
-    };
+    const auto has_news = [this] { return stop_ || all_done_ < fast_trained_; };
     if (encoder_error_.empty()) {
       changed_.wait(lock, has_news);
     } else {

@@ -63,8 +63,7 @@ NgramModel NgramModel::Extended(const NgramModel& base,
   return model;
 }
 
-void NgramModel::Overlay(const RowVector& x,
-                         std::vector<float>* scores) const {
+void NgramModel::Overlay(const RowVector& x, std::vector<float>* scores) const {
   RowVector known;  // rows that the base has
   for (size_t i = 0; i < x.rows.size(); ++i) {
     if (x.rows[i] >= base_rows_) continue;
@@ -91,10 +90,9 @@ TierScores NgramModel::Score(const NgramVector& text) const {
   } else if (svm_ != nullptr) {
     svm_->Score(x, &out.scores);
   }
-  const float best =
-      out.scores.empty()
-          ? 0.0f
-          : *std::max_element(out.scores.begin(), out.scores.end());
+  const float best = out.scores.empty() ? 0.0f
+                                        : *std::max_element(out.scores.begin(),
+                                                            out.scores.end());
   out.familiarity = best + 2 * x.known;
   return out;
 }

@@ -25,9 +25,8 @@ class NgramModel {
   // Trains on the samples named by `use`. `alpha` as in LinearSvm::Train.
   static NgramModel Fit(std::span<const NgramVector> samples,
                         std::span<const uint32_t> labels,
-                        std::span<const uint32_t> use,
-                        uint32_t num_categories, int max_epochs,
-                        std::vector<float>* alpha);
+                        std::span<const uint32_t> use, uint32_t num_categories,
+                        int max_epochs, std::vector<float>* alpha);
 
   // A provisional model, quicker than Fit: categories that `base` has keep
   // their margins, those in `changed` get new ones.

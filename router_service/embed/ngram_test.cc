@@ -16,13 +16,21 @@ namespace {
 TEST(NormalTextTest, FoldsCaseAndCollapsesSpace) {
   EXPECT_EQ(Normalize("  Hello,\t\n World ").bytes, " hello, world ");
   EXPECT_EQ(Normalize("ÀÉÎ ΣΑΣ Ж").bytes, " àéî σασ ж ");
-  EXPECT_EQ(Normalize("a\xc2\xa0" "b\x01" "c").bytes, " a b c ");
+  EXPECT_EQ(Normalize("a\xc2\xa0"
+                      "b\x01"
+                      "c")
+                .bytes,
+            " a b c ");
   EXPECT_EQ(Normalize("").bytes, "");
   EXPECT_EQ(Normalize(" \n\t ").bytes, "");
 }
 
 TEST(NormalTextTest, ReplacesInvalidUtf8) {
-  EXPECT_EQ(Normalize("a\xff" "b").bytes, " a\xef\xbf\xbd" "b ");
+  EXPECT_EQ(Normalize("a\xff"
+                      "b")
+                .bytes,
+            " a\xef\xbf\xbd"
+            "b ");
   EXPECT_EQ(Normalize("\xc3").bytes, " \xef\xbf\xbd ");
   EXPECT_EQ(Normalize("\xed\xa0\x80").bytes.find("\xed\xa0"),
             std::string::npos);
@@ -84,9 +92,9 @@ TEST(NgramTest, AsciiHasTheFeaturesOfAnyText) {
 TEST(NgramTest, CharactersComeBeforeWords) {
   const NgramVector vector =
       ExtractNgrams("what is the capital of r\xc3\xa9union, capital of what");
-  EXPECT_TRUE(std::is_partitioned(
-      vector.ids.begin(), vector.ids.end(),
-      [](uint32_t id) { return id < kFirstWordBucket; }));
+  EXPECT_TRUE(
+      std::is_partitioned(vector.ids.begin(), vector.ids.end(),
+                          [](uint32_t id) { return id < kFirstWordBucket; }));
   EXPECT_GE(vector.ids.back(), kFirstWordBucket);
 }
 
@@ -123,7 +131,8 @@ TEST(NgramTest, WordOrderMatters) {
 // The table of small texts and the direct one of large texts must agree.
 TEST(NgramTest, LongTextHasTheFeaturesOfItsParts) {
   std::string text;
-  for (int i = 0; i < 60000; ++i) text += "word" + std::to_string(i % 500) + " ";
+  for (int i = 0; i < 60000; ++i)
+    text += "word" + std::to_string(i % 500) + " ";
   const NgramVector large = ExtractNgrams(text);
   std::string part;
   for (int i = 0; i < 1000; ++i) part += "word" + std::to_string(i % 500) + " ";

@@ -50,12 +50,10 @@ CONCLAVE_EXPORT void ConclaveSpDestroy(void* processor) {
   delete static_cast<SentencePieceProcessor*>(processor);
 }
 
-CONCLAVE_EXPORT bool ConclaveSpEncode(const void* processor, const char* text,
-                                      size_t size,
-                                      void (*take)(void* context,
-                                                   const int* ids,
-                                                   size_t count),
-                                      void* context, ConclaveSpError* error) {
+CONCLAVE_EXPORT bool ConclaveSpEncode(
+    const void* processor, const char* text, size_t size,
+    void (*take)(void* context, const int* ids, size_t count), void* context,
+    ConclaveSpError* error) {
   return Guarded(error, [&] {
     std::vector<int> ids;
     auto status = static_cast<const SentencePieceProcessor*>(processor)->Encode(

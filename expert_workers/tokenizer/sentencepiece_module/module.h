@@ -26,8 +26,7 @@ void ConclaveSpDestroy(void* processor);
 // Calls `take(context, ids, count)` once with the ids of `text`. False, with
 // `error` filled, when the library fails. Any number of threads at once.
 bool ConclaveSpEncode(const void* processor, const char* text, size_t size,
-                      void (*take)(void* context, const int* ids,
-                                   size_t count),
+                      void (*take)(void* context, const int* ids, size_t count),
                       void* context, ConclaveSpError* error);
 
 }  // extern "C"

@@ -1,6 +1,7 @@
 #include "base/machine.h"
 
 #include <fmt/core.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -43,6 +44,14 @@ std::string MachineLine() {
   if (getloadavg(&load, 1) != 1) load = -1;
   return fmt::format("{}, {} cores, load {:.2f}, commit {}", Processor(),
                      std::thread::hardware_concurrency(), load, Commit());
+}
+
+int64_t ProcessResidentBytes() {
+  std::ifstream statm("/proc/self/statm");
+  int64_t total = 0;
+  int64_t resident = 0;
+  statm >> total >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
 }
 
 }  // namespace conclave

@@ -47,13 +47,6 @@ constexpr int kSpecs = 40;
 // switches included.
 constexpr absl::Duration kStuck = absl::Minutes(4);
 
-int64_t ResidentBytes() {
-  std::ifstream statm("/proc/self/statm");
-  int64_t pages = 0;
-  statm >> pages >> pages;
-  return pages * sysconf(_SC_PAGESIZE);
-}
-
 // The least squares slope of y over x.
 double Slope(const std::vector<double>& x, const std::vector<double>& y) {
   const auto n = static_cast<double>(x.size());
@@ -214,7 +207,7 @@ class Soak {
       // The first fifth fills caches and pools.
       if (Minutes() > options_.minutes / 5) {
         minutes.push_back(Minutes());
-        megabytes.push_back(static_cast<double>(ResidentBytes()) / 1e6);
+        megabytes.push_back(static_cast<double>(ProcessResidentBytes()) / 1e6);
       }
       if (absl::Now() >= next_line) {
         next_line += absl::Seconds(30);
@@ -333,7 +326,7 @@ class Soak {
         "preemptions; {:.0f} MB\n",
         Minutes(), requests_.load(), answered_.load(), aborted_.load(),
         unloaded_.load(), hits, saved, evicted, preempted,
-        static_cast<double>(ResidentBytes()) / 1e6);
+        static_cast<double>(ProcessResidentBytes()) / 1e6);
     std::fflush(stdout);
   }
 

@@ -29,6 +29,7 @@ class RemoteRegistry final : public RegistryConnection {
       : address_(std::move(address)), client_(std::move(client)) {}
   registry::RegistryClient& client() override { return *client_; }
   const std::string& where() const override { return address_; }
+  bool serves() const override { return true; }
 
  private:
   const std::string address_;
@@ -54,6 +55,7 @@ class LocalRegistry final : public RegistryConnection {
   }
   registry::RegistryClient& client() override { return *client_; }
   const std::string& where() const override { return path_; }
+  bool serves() const override { return false; }
 
  private:
   const std::string path_;

@@ -38,6 +38,8 @@ class RegistryConnection {
   virtual registry::RegistryClient& client() = 0;
   // "127.0.0.1:50051", or the data directory.
   virtual const std::string& where() const = 0;
+  // A service runs there, and workers with it.
+  virtual bool serves() const = 0;
 };
 
 //   UNAVAILABLE  --server was given and does not answer; or none answers and

@@ -2,6 +2,7 @@
 #include <absl/time/clock.h>
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -11,6 +12,7 @@
 #include "cli/connection.h"
 #include "cli/samples.h"
 #include "cli/terminal.h"
+#include "cli/worker_memory.h"
 
 namespace conclave::cli {
 namespace {
@@ -145,14 +147,32 @@ absl::StatusOr<int> List(const Options& options) {
         "--category C\n");
     return 0;
   }
+  // Where the models' weights are; empty when no service runs.
+  std::map<std::string, std::string> weights;
+  std::string memory;
+  if (connection->serves()) {
+    RETURN_IF_ERROR(
+        connection->client().WaitUntilReady(absl::Now() + absl::Seconds(5)));
+    for (const auto& [worker, stats] : AskWorkers(connection->client())) {
+      memory += MemoryLine(worker, stats) + "\n";
+      for (const auto& model : stats.models()) {
+        std::string& place = weights[model.name()];
+        if (place.empty() || model.resident_bytes() > 0) {
+          place = WhereWeightsAre(model);
+        }
+      }
+    }
+  }
   std::vector<std::vector<std::string>> rows = {
-      {"NAME", "STATE", "ANSWERS WITH", "CATEGORIES", "SAMPLES"}};
+      {"NAME", "STATE", "ANSWERS WITH", "WEIGHTS", "CATEGORIES", "SAMPLES"}};
   for (const auto& expert : experts) {
+    const auto place = weights.find(expert.model);
     rows.push_back({expert.name, std::string(StateName(expert.state)),
-                    Source(expert), Join(expert.categories),
+                    Source(expert), place == weights.end() ? "" : place->second,
+                    Join(expert.categories),
                     std::to_string(expert.samples.size())});
   }
-  std::printf("%s", Table(rows).c_str());
+  std::printf("%s%s", Table(rows).c_str(), memory.c_str());
   return 0;
 }
 

@@ -2,7 +2,7 @@
 #ifndef CONCLAVE_CLI_GAUGES_H_
 #define CONCLAVE_CLI_GAUGES_H_
 
-#include <vector>
+#include <utility>
 
 #include "expert_workers/model_host.h"
 #include "router_service/gateway/metrics.h"
@@ -14,9 +14,13 @@ class WorkerGauges {
  public:
   explicit WorkerGauges(const workers::ModelHost* host) : host_(host) {}
 
-  std::vector<gateway::ModelGauges> Get() const {
-    std::vector<gateway::ModelGauges> gauges;
+  gateway::WorkerFigures Get() const {
     const v1::WorkerStats stats = host_->Stats();
+    gateway::WorkerFigures figures;
+    figures.weights_budget = stats.ram_budget_bytes();
+    figures.kv_budget = stats.kv_budget_bytes();
+    figures.weights_resident = stats.ram_resident_bytes();
+    figures.process_resident = stats.process_resident_bytes();
     for (const auto& model : stats.models()) {
       gateway::ModelGauges row;
       row.model = model.name();
@@ -31,9 +35,12 @@ class WorkerGauges {
       row.prefix_hits = model.prefix_cache().hits();
       row.prefix_tokens_wanted = model.prefix_cache().tokens_wanted();
       row.prefix_tokens_saved = model.prefix_cache().tokens_saved();
-      gauges.push_back(std::move(row));
+      row.draft_tokens = model.speculation().draft_tokens();
+      row.accepted_tokens = model.speculation().accepted_tokens();
+      row.weight_bytes = model.resident_bytes();
+      figures.models.push_back(std::move(row));
     }
-    return gauges;
+    return figures;
   }
 
  private:

@@ -6,12 +6,10 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "base/rpc/server.h"
-#include "base/units.h"
 #include "cli/commands.h"
 #include "cli/connection.h"
 #include "cli/terminal.h"
-#include "expert_workers/client.h"
+#include "cli/worker_memory.h"
 
 namespace conclave::cli {
 namespace {
@@ -42,12 +40,12 @@ void AddRows(const std::string& worker, const v1::WorkerStats& stats,
          {"prefix_cache",
           {{"pages", model.prefix_cache().pages()},
            {"hits", model.prefix_cache().hits()},
-           {"tokens_saved", model.prefix_cache().tokens_saved()}}}});
+           {"tokens_saved", model.prefix_cache().tokens_saved()}}},
+         {"speculation",
+          {{"draft_tokens", model.speculation().draft_tokens()},
+           {"accepted_tokens", model.speculation().accepted_tokens()}}}});
     rows.push_back(
-        {worker, model.name(),
-         model.resident_bytes() > 0
-             ? FormatBytes(model.resident_bytes()) + " in memory"
-             : FormatBytes(model.total_bytes()) + " on disk",
+        {worker, model.name(), WhereWeightsAre(model),
          std::to_string(model.running()), std::to_string(model.waiting()),
          fmt::format("{}/{}", model.kv_pages_used(), model.kv_pages_total()),
          std::to_string(model.generated_tokens())});
@@ -58,6 +56,7 @@ void AddRows(const std::string& worker, const v1::WorkerStats& stats,
                   {"ram_budget_bytes", stats.ram_budget_bytes()},
                   {"ram_resident_bytes", stats.ram_resident_bytes()},
                   {"kv_budget_bytes", stats.kv_budget_bytes()},
+                  {"process_resident_bytes", stats.process_resident_bytes()},
                   {"models", std::move(models)}});
 }
 
@@ -69,21 +68,9 @@ absl::StatusOr<int> Ps(const Options& options) {
                 "TOKENS MADE"}};
   nlohmann::ordered_json json = nlohmann::ordered_json::array();
   std::string summary;
-  const auto snapshot = connection->client().snapshot();
-  for (const auto& [name, worker] : snapshot->workers) {
-    auto client = workers::WorkerClient::Create(rpc::Connect(worker.address));
-    const auto stats = client->Stats(absl::Now() + absl::Seconds(2));
-    if (!stats.ok()) {
-      std::fprintf(stderr, "worker %s does not answer: %s\n", name.c_str(),
-                   std::string(Message(stats.status())).c_str());
-      continue;
-    }
-    AddRows(name, *stats, rows, json);
-    summary += fmt::format(
-        "{}: {} of {} for weights in use, {} for KV caches, {} threads, {}\n",
-        name, FormatBytes(stats->ram_resident_bytes()),
-        FormatBytes(stats->ram_budget_bytes()),
-        FormatBytes(stats->kv_budget_bytes()), stats->threads(), stats->isa());
+  for (const auto& [name, stats] : AskWorkers(connection->client())) {
+    AddRows(name, stats, rows, json);
+    summary += MemoryLine(name, stats) + "\n";
   }
   if (options.json) {
     std::printf("%s\n", json.dump().c_str());

@@ -1,5 +1,6 @@
 #include "expert_workers/model_host.h"
 
+#include "base/machine.h"
 #include "expert_workers/host.h"
 #include "expert_workers/weights/unit_memory.h"
 #include "kernels/ops.h"
@@ -25,6 +26,9 @@ void Fill(const engine::EngineStats& stats, v1::WorkerStats::Model* out) {
   prefix->set_tokens_wanted(stats.prefix.tokens_wanted);
   prefix->set_tokens_saved(stats.prefix.tokens_saved);
   prefix->set_evicted_pages(stats.prefix.evicted_pages);
+  v1::WorkerStats::Speculation* speculation = out->mutable_speculation();
+  speculation->set_draft_tokens(stats.draft_tokens);
+  speculation->set_accepted_tokens(stats.accepted_tokens);
 }
 
 }  // namespace
@@ -110,6 +114,7 @@ v1::WorkerStats Host::Stats() const {
   stats.set_ram_resident_bytes(tier.resident_bytes);
   stats.set_kv_budget_bytes(options_.kv_budget_bytes);
   stats.set_threads(options_.threads);
+  stats.set_process_resident_bytes(ProcessResidentBytes());
   stats.set_isa(options_.reference_path ? "reference"
                 : options_.isa.empty()
                     ? std::string(kernels::IsaName(kernels::BestIsa()))

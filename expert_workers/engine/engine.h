@@ -109,6 +109,8 @@ struct EngineStats {
     prefix.evicted_pages += other.prefix.evicted_pages;
     prompt_tokens += other.prompt_tokens;
     generated_tokens += other.generated_tokens;
+    draft_tokens += other.draft_tokens;
+    accepted_tokens += other.accepted_tokens;
     finished_requests += other.finished_requests;
     cancelled_requests += other.cancelled_requests;
     preemptions += other.preemptions;

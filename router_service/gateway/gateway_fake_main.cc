@@ -46,7 +46,7 @@ int Serve(gateway::GatewayOptions options, router::FakeRouterOptions fake,
     gateway::ModelGauges gauges;
     gauges.model = "chat";
     gauges.running = router.running();
-    return std::vector<gateway::ModelGauges>{gauges};
+    return gateway::WorkerFigures{.models = {gauges}};
   };
   auto started = gateway::Gateway::Start(std::move(options), deps);
   if (!started.ok()) {

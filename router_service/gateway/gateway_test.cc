@@ -82,7 +82,14 @@ class GatewayTest : public ::testing::Test {
       gauges.prefix_hits = 5;
       gauges.prefix_tokens_wanted = 2000;
       gauges.prefix_tokens_saved = 1500;
-      return std::vector<ModelGauges>{gauges};
+      gauges.draft_tokens = 90;
+      gauges.accepted_tokens = 80;
+      gauges.weight_bytes = 1000;
+      return WorkerFigures{.models = {gauges},
+                           .weights_budget = 4000,
+                           .kv_budget = 2000,
+                           .weights_resident = 1000,
+                           .process_resident = 1500};
     };
     auto gateway = Gateway::Start(options_, deps);
     ASSERT_TRUE(gateway.ok()) << gateway.status();
@@ -546,6 +553,12 @@ TEST_F(GatewayTest, ReadyzGivesReasonsAndMetricsSpeakVllm) {
         "vllm:num_preemptions_total{model_name=\"chat\"} 7",
         "vllm:prefix_cache_queries_total{model_name=\"chat\"} 2000",
         "vllm:prefix_cache_hits_total{model_name=\"chat\"} 1500",
+        "vllm:spec_decode_num_draft_tokens_total{model_name=\"chat\"} 90",
+        "vllm:spec_decode_num_accepted_tokens_total{model_name=\"chat\"} 80",
+        "conclave_model_weights_bytes{model_name=\"chat\"} 1000",
+        "conclave_weights_budget_bytes 4000",
+        "conclave_kv_budget_bytes 2000",
+        "conclave_process_resident_bytes 1500",
         "vllm:time_to_first_token_seconds_count{model_name=\"chat\"} 1",
         "vllm:inter_token_latency_seconds_count{model_name=\"chat\"} 3",
         "vllm:e2e_request_latency_seconds_count{model_name=\"chat\"} 1",

@@ -50,6 +50,9 @@ constexpr Alias kAliases[] = {
      "vllm:prefix_cache_queries_total"},
     {"conclave_prefix_cache_saved_tokens_total",
      "vllm:prefix_cache_hits_total"},
+    {"conclave_draft_tokens_total", "vllm:spec_decode_num_draft_tokens_total"},
+    {"conclave_accepted_tokens_total",
+     "vllm:spec_decode_num_accepted_tokens_total"},
 };
 
 prometheus::Family<Histogram>& AddHistogram(prometheus::Registry& registry,
@@ -94,6 +97,32 @@ constexpr ModelFigure kModelFigures[] = {
     {"conclave_prefix_cache_saved_tokens_total",
      "Tokens that the prefix cache had, which were not computed.",
      [](const ModelGauges& m) { return Double(m.prefix_tokens_saved); }},
+    {"conclave_draft_tokens_total",
+     "Tokens guessed ahead and checked in one step.",
+     [](const ModelGauges& m) { return Double(m.draft_tokens); }},
+    {"conclave_accepted_tokens_total", "Guessed tokens that were right.",
+     [](const ModelGauges& m) { return Double(m.accepted_tokens); }},
+    {"conclave_model_weights_bytes", "Weights of the model in memory.",
+     [](const ModelGauges& m) { return Double(m.weight_bytes); }},
+};
+
+// One figure of the worker.
+struct WorkerFigure {
+  const char* name;
+  const char* help;
+  int64_t WorkerFigures::*value;
+};
+
+constexpr WorkerFigure kWorkerFigures[] = {
+    {"conclave_weights_budget_bytes", "Memory that weights may take.",
+     &WorkerFigures::weights_budget},
+    {"conclave_weights_resident_bytes", "Memory that weights take.",
+     &WorkerFigures::weights_resident},
+    {"conclave_kv_budget_bytes", "Memory that KV caches may take.",
+     &WorkerFigures::kv_budget},
+    {"conclave_process_resident_bytes",
+     "Memory that the whole process takes, all else included.",
+     &WorkerFigures::process_resident},
 };
 
 MetricFamily FamilyOf(const ModelFigure& figure,
@@ -110,6 +139,17 @@ MetricFamily FamilyOf(const ModelFigure& figure,
     (counts ? metric.counter.value : metric.gauge.value) = figure.value(model);
     family.metric.push_back(std::move(metric));
   }
+  return family;
+}
+
+MetricFamily FamilyOf(const WorkerFigure& figure, const WorkerFigures& worker) {
+  MetricFamily family;
+  family.name = figure.name;
+  family.help = figure.help;
+  family.type = prometheus::MetricType::Gauge;
+  prometheus::ClientMetric metric;
+  metric.gauge.value = Double(worker.*figure.value);
+  family.metric.push_back(std::move(metric));
   return family;
 }
 
@@ -165,10 +205,12 @@ void Metrics::SetConnections(int connections) { connections_.Set(connections); }
 
 std::string Metrics::Text() {
   std::vector<MetricFamily> families = registry_.Collect();
-  const std::vector<ModelGauges> models =
-      gauges_ ? gauges_() : std::vector<ModelGauges>();
+  const WorkerFigures worker = gauges_ ? gauges_() : WorkerFigures();
   for (const ModelFigure& figure : kModelFigures) {
-    families.push_back(FamilyOf(figure, models));
+    families.push_back(FamilyOf(figure, worker.models));
+  }
+  for (const WorkerFigure& figure : kWorkerFigures) {
+    families.push_back(FamilyOf(figure, worker));
   }
   for (const Alias& alias : kAliases) {
     for (size_t i = 0; i < families.size(); ++i) {

@@ -32,14 +32,27 @@ struct ModelGauges {
   int64_t waiting = 0;
   double kv_cache_usage = 0;  // 0..1
   int64_t prefix_pages = 0;   // kept by the prefix cache
+  int64_t weight_bytes = 0;   // in memory
   // Counters since the worker's start.
   int64_t preemptions = 0;
   int64_t prefix_hits = 0;           // sequences that found a beginning
   int64_t prefix_tokens_wanted = 0;  // of all sequences
   int64_t prefix_tokens_saved = 0;   // of them, not computed
+  int64_t draft_tokens = 0;          // guessed ahead
+  int64_t accepted_tokens = 0;       // of them, right
+};
+
+// A worker's state now.
+struct WorkerFigures {
+  std::vector<ModelGauges> models;
+  // Bytes: what was promised, and what is taken.
+  int64_t weights_budget = 0;
+  int64_t kv_budget = 0;
+  int64_t weights_resident = 0;
+  int64_t process_resident = 0;
 };
 // Called at every scrape; must not block.
-using GaugeSource = std::function<std::vector<ModelGauges>()>;
+using GaugeSource = std::function<WorkerFigures()>;
 
 // Threads: all methods may run concurrently.
 class Metrics {

@@ -19,7 +19,9 @@ class TenantsTest(ServiceTest):
         cls.data_dir = pathlib.Path(cls.temp) / "data"
         shutil.copytree(template_data_dir(), cls.data_dir)
         cls.keys, lines = {}, ""
-        for name in ("acme", "other"):
+        # A pair for each test: a key that has asked before finds the chat
+        # template's own beginning.
+        for name in ("acme", "other", "flood", "guest"):
             made = conclave("key", name)
             cls.keys[name] = made.stderr.strip()
             lines += made.stdout
@@ -74,6 +76,7 @@ class TenantsTest(ServiceTest):
         self.assertEqual(figures["vllm:prefix_cache_hits_total"],
                          figures["conclave_prefix_cache_saved_tokens_total"])
         self.assertGreater(figures["conclave_prefix_cache_pages"], 0)
+        self.assertGreater(figures["conclave_model_weights_bytes"], 0)
 
     def test_a_flood_by_one_key_does_not_hold_up_the_other(self):
         connections = []
@@ -86,7 +89,7 @@ class TenantsTest(ServiceTest):
                 "model": "chat", "max_tokens": 4000, "ignore_eos": True,
                 "stream": True, "messages": [
                     {"role": "user", "content": f"Count from {i}."}]}),
-                {"content-type": "application/json", **self.headers("acme")})
+                {"content-type": "application/json", **self.headers("flood")})
             connection.getresponse().readline()
 
         threads = [threading.Thread(target=flood, args=(i,), daemon=True)
@@ -96,7 +99,7 @@ class TenantsTest(ServiceTest):
         time.sleep(2)
         started = time.monotonic()
         status, _, body = self.ask(
-            "other", [{"role": "user", "content": "Say hello."}],
+            "guest", [{"role": "user", "content": "Say hello."}],
             max_tokens=4)
         self.assertEqual(status, 200, body)
         waited = time.monotonic() - started

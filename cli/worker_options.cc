@@ -1,6 +1,9 @@
 #include "cli/worker_options.h"
 
+#include <absl/strings/str_split.h>
+
 #include <CLI/CLI.hpp>
+#include <vector>
 
 #include "base/units.h"
 
@@ -20,6 +23,10 @@ void AddWorkerOptions(CLI::App& command, WorkerOptions& options) {
   command.add_option("--isa", options.isa,
                      "Kernels to use: scalar, avx2, avx512 (default: the best "
                      "there is; the answers are the same)");
+  command.add_option("--draft", options.draft,
+                     "MODEL=SMALLER[,...]: the smaller model, of the same "
+                     "vocabulary, guesses the other's next tokens where that "
+                     "is faster; the answers are the same");
 }
 
 absl::StatusOr<workers::ModelHostOptions> ResolveWorkerOptions(
@@ -60,6 +67,17 @@ absl::StatusOr<workers::ModelHostOptions> ResolveWorkerOptions(
   host.max_batch = options.max_batch;
   host.max_context = options.max_context;
   host.isa = options.isa;
+  const std::vector<std::string> pairs =
+      absl::StrSplit(options.draft, ',', absl::SkipEmpty());
+  for (const std::string& pair : pairs) {
+    const std::vector<std::string> names = absl::StrSplit(pair, '=');
+    if (names.size() != 2 || names[0].empty() || names[1].empty() ||
+        names[0] == names[1]) {
+      return InvalidArgument(
+          "--draft has \"{}\"; give MODEL=SMALLER, two models' names", pair);
+    }
+    host.drafts[names[0]] = names[1];
+  }
   return host;
 }
 

@@ -19,7 +19,8 @@ struct WorkerOptions {
   std::string kv_budget = "10%";
   int max_batch = 16;
   int64_t max_context = 0;
-  std::string isa;  // empty: the best
+  std::string isa;    // empty: the best
+  std::string draft;  // "large=small,..."
 };
 
 void AddWorkerOptions(CLI::App& command, WorkerOptions& options);

@@ -34,6 +34,8 @@ struct HostedModel {
   bool encodes = false;                      // const
   Residency state = Residency::kCold;
   Room room;  // fixed while not cold
+  // Guesses for it; may be null. Fixed while not cold.
+  std::shared_ptr<const weights::ModelManifest> draft;
   // Made and destroyed by the mover while kLoading and kLeaving; used by the
   // director and the embedder while kLive.
   std::unique_ptr<engine::Engine> engine;
@@ -155,6 +157,9 @@ class Host final : public ModelHost {
   void Prepare();
   absl::Status PrepareOne(const JobPtr& job);
   absl::StatusOr<ModelPtr> FindModel(const std::string& name);
+  // Who guesses for the model of `manifest`, if both fit; else null.
+  std::shared_ptr<const weights::ModelManifest> FindDraft(
+      const weights::ModelManifest& manifest) const;
   absl::Status EnsureFrontend(const ModelPtr& model);
   absl::Status PrepareGenerate(const JobPtr& job, const ModelPtr& model);
   void ForgetOldModelsLocked();

@@ -91,6 +91,9 @@ void Host::DecideLocked(Actions& actions) {
     if (model->state == Residency::kCold) {
       model->room = {LiveFootprint(*model->manifest, options_),
                      model->encodes ? 0 : kv_share_.load()};
+      if (model->draft != nullptr) {
+        model->room.weights += Footprint(*model->draft);
+      }
     }
     ModelView view;
     view.state = model->state;

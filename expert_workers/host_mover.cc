@@ -72,8 +72,14 @@ absl::Status Host::LoadWeights(HostedModel& model, int64_t kv_bytes,
   options.max_context = options_.max_context;
   options.reference_path = options_.reference_path;
   options.isa = options_.isa;
+  std::unique_ptr<weights::ModelLease> draft;
+  if (model.draft != nullptr) {
+    ASSIGN_OR_RETURN(draft,
+                     tier_->Acquire(model.draft, absl::Now() + kLoadTime));
+  }
   ASSIGN_OR_RETURN(engine, engine::Engine::Create(std::move(lease), tokenizer,
-                                                  compute_.get(), options));
+                                                  compute_.get(), options,
+                                                  std::move(draft)));
   return absl::OkStatus();
 }
 

@@ -78,19 +78,37 @@ absl::Status Host::PrepareOne(const JobPtr& job) {
 absl::StatusOr<ModelPtr> Host::FindModel(const std::string& name) {
   ASSIGN_OR_RETURN(const auto manifest, store_->Manifest(name));
   kv_share_ = KvShare();
+  auto draft = FindDraft(*manifest);
   std::lock_guard lock(mutex_);
   ModelPtr& model = models_[manifest->version];
   if (model == nullptr) {
     model = std::make_shared<HostedModel>();
     model->manifest = manifest;
+    model->draft = std::move(draft);
     model->encodes = IsEncoder(manifest->spec.hyperparameters.architecture);
     const ModelPtr made = model;
     made->last_used = ++use_clock_;
     ForgetOldModelsLocked();
     return made;
   }
+  // It may have been imported since.
+  if (model->state == Residency::kCold) model->draft = std::move(draft);
   model->last_used = ++use_clock_;
   return model;
+}
+
+std::shared_ptr<const weights::ModelManifest> Host::FindDraft(
+    const weights::ModelManifest& manifest) const {
+  for (const auto& [name, draft_name] : options_.drafts) {
+    const auto target = store_->Manifest(name);
+    if (!target.ok() || (*target)->version != manifest.version) continue;
+    const auto draft = store_->Manifest(draft_name);
+    if (!draft.ok()) continue;
+    const int64_t together =
+        LiveFootprint(manifest, options_) + Footprint(**draft);
+    if (together <= options_.ram_budget_bytes) return *draft;
+  }
+  return nullptr;
 }
 
 void Host::ForgetOldModelsLocked() {

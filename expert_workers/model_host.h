@@ -19,6 +19,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -46,6 +47,10 @@ struct ModelHostOptions {
   absl::Duration max_wait = absl::Minutes(5);
   bool reference_path = false;
   std::string isa = {};  // "": the best there is
+  // Who guesses for whom, by models' names: a smaller model of the same
+  // vocabulary (engine/draft_model.h). Its weights take room beside the other's
+  // whenever that is live. Left out where both do not fit the budget.
+  std::map<std::string, std::string> drafts = {};
 };
 
 // A call in progress.

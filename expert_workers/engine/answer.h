@@ -27,7 +27,8 @@ class Answer : public Sequence {
   ActiveRequest& request() { return *request_; }
   // Tokens it may have more.
   int64_t tokens_left() const;
-  Acceptance acceptance;  // of guesses at its tokens
+  Acceptance acceptance;         // of tokens looked up for it
+  bool draft_is_models = false;  // its draft was guessed by a model
 
   bool finished() const { return event_.finish != FinishReason::kNone; }
 

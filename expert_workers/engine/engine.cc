@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "expert_workers/engine/admission.h"
 #include "expert_workers/engine/answer.h"
+#include "expert_workers/engine/draft_model.h"
 #include "expert_workers/engine/forward/language_model.h"
 #include "expert_workers/engine/kv_cache.h"
 #include "expert_workers/engine/ops_choice.h"
@@ -30,12 +31,15 @@ class EngineImpl final : public Engine {
   EngineImpl(std::unique_ptr<weights::ModelLease> lease,
              std::shared_ptr<const Tokenizer> tokenizer, Compute* compute,
              const EngineOptions& options, std::unique_ptr<LanguageModel> model,
-             const KvShape& kv_shape)
+             const KvShape& kv_shape, std::unique_ptr<DraftModel> draft)
       : lease_(std::move(lease)),
         tokenizer_(std::move(tokenizer)),
         options_(options),
         max_context_(MaxContext(*lease_, options)),
-        cache_(kv_shape, options.kv_budget_bytes),
+        compute_(compute),
+        draft_(std::move(draft)),
+        cache_(kv_shape, options.kv_budget_bytes -
+                             (draft_ == nullptr ? 0 : draft_->kv_bytes())),
         prefixes_(options.prefix_cache ? std::make_unique<PrefixCache>(&cache_)
                                        : nullptr),
         runner_(std::move(model), &cache_, compute),
@@ -240,6 +244,7 @@ class EngineImpl final : public Engine {
     for (auto& [ticket, request] : active_) {
       for (auto& answer : request->answers) {
         answer->draft.clear();
+        answer->draft_is_models = false;
         // A prompt may have one token left, too: its end is where the answers
         // part, and no place to guess.
         if (request->forked && answer->running && answer->uncomputed() == 1) {
@@ -252,6 +257,39 @@ class EngineImpl final : public Engine {
       answer->draft = speculator_.Draft(answer->tokens, answer->acceptance,
                                         static_cast<int64_t>(generating.size()),
                                         answer->tokens_left() - 1);
+    }
+    if (draft_ != nullptr) AskDraftModel(generating);
+  }
+
+  // For those of `generating` for whom nothing was looked up.
+  void AskDraftModel(const std::vector<Answer*>& generating) {
+    const auto count = static_cast<int64_t>(generating.size());
+    if (count > DraftModel::kMaxAnswers) return;
+    // Beside a prompt the scheduler checks no guesses.
+    for (const auto& [ticket, request] : active_) {
+      if (!request->forked) return;
+    }
+    std::vector<Answer*> asking;
+    for (Answer* answer : generating) {
+      if (answer->draft.empty()) asking.push_back(answer);
+    }
+    std::vector<DraftWish> wishes;
+    std::vector<Answer*> wishing;
+    for (Answer* answer : asking) {
+      const int64_t guesses = speculator_.CountForModel(
+          model_acceptance_, static_cast<int64_t>(asking.size()), count,
+          answer->tokens_left() - 1, draft_->step_time());
+      if (guesses < 1) continue;
+      wishes.push_back({.answer = answer->key(),
+                        .tokens = answer->tokens,
+                        .count = guesses});
+      wishing.push_back(answer);
+    }
+    if (wishes.empty()) return;
+    draft_->Draft(wishes, compute_);
+    for (size_t i = 0; i < wishes.size(); ++i) {
+      wishing[i]->draft = std::move(wishes[i].guesses);
+      wishing[i]->draft_is_models = true;
     }
   }
 
@@ -338,12 +376,14 @@ class EngineImpl final : public Engine {
     generated_tokens_ += taken;
     if (guesses > 0) {
       const int64_t accepted = std::max<int64_t>(taken - 1, 0);
-      answer.acceptance.Observe(guesses, accepted);
+      (answer.draft_is_models ? model_acceptance_ : answer.acceptance)
+          .Observe(guesses, accepted);
       draft_tokens_ += guesses;
       accepted_tokens_ += accepted;
       if (accepted > 0) scheduler_.Accept(&answer, accepted);
     } else {
       answer.acceptance.Rest();
+      model_acceptance_.Rest();
     }
     if (answer.finished()) scheduler_.Remove(&answer);
   }
@@ -356,6 +396,9 @@ class EngineImpl final : public Engine {
       }
       if (request.finished()) {
         ++finished_requests_;
+        if (draft_ != nullptr) {
+          for (auto& answer : request.answers) draft_->Forget(answer->key());
+        }
         {
           std::lock_guard lock(mutex_);
           live_.erase(it->first);
@@ -371,8 +414,11 @@ class EngineImpl final : public Engine {
   const std::shared_ptr<const Tokenizer> tokenizer_;
   const EngineOptions options_;
   const int64_t max_context_;
+  Compute* const compute_;
 
   // The engine thread's own.
+  const std::unique_ptr<DraftModel> draft_;  // may be null
+  Acceptance model_acceptance_{kDraftModelPrior};
   KvCache cache_;
   const std::unique_ptr<PrefixCache> prefixes_;
   StepRunner runner_;
@@ -407,21 +453,35 @@ class EngineImpl final : public Engine {
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
     std::unique_ptr<weights::ModelLease> lease,
     std::shared_ptr<const Tokenizer> tokenizer, Compute* compute,
-    EngineOptions options) {
+    EngineOptions options, std::unique_ptr<weights::ModelLease> draft) {
   RETURN_IF_ERROR(CheckOptions(options));
   ASSIGN_OR_RETURN(const kernels::Ops* ops,
                    ChooseOps(options.reference_path, options.isa));
   ASSIGN_OR_RETURN(std::unique_ptr<LanguageModel> model,
                    LanguageModel::Create(*lease, *ops));
-  const KvShape shape = model->kv_shape(
-      options.reference_path ? kernels::KvType::kF32 : kernels::KvType::kF16);
-  if (options.kv_budget_bytes < shape.PageBytes()) {
-    return InvalidArgument("the KV budget of {} bytes holds no page of {}",
-                           options.kv_budget_bytes, shape.PageBytes());
+  const kernels::KvType kv_type =
+      options.reference_path ? kernels::KvType::kF32 : kernels::KvType::kF16;
+  const KvShape shape = model->kv_shape(kv_type);
+  std::unique_ptr<DraftModel> draft_model;
+  int64_t kv_bytes = options.kv_budget_bytes;
+  if (draft != nullptr) {
+    ASSIGN_OR_RETURN(draft_model,
+                     DraftModel::Create(std::move(draft), lease->manifest(),
+                                        *ops, kv_type, options.max_draft));
+    kv_bytes -= draft_model->kv_bytes();
   }
-  return std::unique_ptr<Engine>(
-      std::make_unique<EngineImpl>(std::move(lease), std::move(tokenizer),
-                                   compute, options, std::move(model), shape));
+  if (kv_bytes < shape.PageBytes()) {
+    return InvalidArgument("the KV budget of {} bytes{} holds no page of {}",
+                           options.kv_budget_bytes,
+                           draft_model == nullptr
+                               ? ""
+                               : fmt::format(", less {} for the draft model,",
+                                             draft_model->kv_bytes()),
+                           shape.PageBytes());
+  }
+  return std::unique_ptr<Engine>(std::make_unique<EngineImpl>(
+      std::move(lease), std::move(tokenizer), compute, options,
+      std::move(model), shape, std::move(draft_model)));
 }
 
 }  // namespace conclave::engine

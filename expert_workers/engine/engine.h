@@ -77,7 +77,7 @@ struct EngineOptions {
   bool paced = true;
   bool prefix_cache = true;
   // Most tokens of an answer that a step guesses ahead and checks
-  // (speculation.h). Bits do not depend on it. 0: never.
+  // (speculation.h, draft_model.h). Bits do not depend on it. 0: never.
   int32_t max_draft = 8;
   int32_t max_waiting = 256;    // further requests get RESOURCE_EXHAUSTED
   bool reference_path = false;  // the fp32 oracle, slow
@@ -120,13 +120,17 @@ struct EngineStats {
 class Engine {
  public:
   // Takes the lease: the weights stay while the engine lives. `compute` is
-  // shared by all engines of the process and outlives them.
+  // shared by all engines of the process and outlives them. `draft` is null or
+  // a smaller model of the same vocabulary, which guesses where that is
+  // faster; its cache is part of the KV budget.
   //   UNIMPLEMENTED     no family runs this architecture
-  //   INVALID_ARGUMENT  an option; a tensor that is missing or misshapen
+  //   INVALID_ARGUMENT  an option; a tensor that is missing or misshapen; a
+  //                     draft model of another vocabulary
   static absl::StatusOr<std::unique_ptr<Engine>> Create(
       std::unique_ptr<weights::ModelLease> lease,
       std::shared_ptr<const Tokenizer> tokenizer, Compute* compute,
-      EngineOptions options);
+      EngineOptions options,
+      std::unique_ptr<weights::ModelLease> draft = nullptr);
   // Cancels what runs, delivers the last events, joins.
   virtual ~Engine() = default;
 

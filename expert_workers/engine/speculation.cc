@@ -5,12 +5,8 @@
 namespace conclave::engine {
 namespace {
 
-// What an observation still counts when the next has come.
-constexpr double kKeepAcceptance = 0.9;
-constexpr double kKeepAtRest = 0.98;
-constexpr double kKeepTime = 0.98;
-// A row more costs so much of a step of one row, until that is known.
-constexpr double kSlope = 0.15;
+// A draft model's step, in steps of the large one, until it is measured.
+constexpr double kDraftStep = 0.3;
 
 // How many tokens before `end` equal the last ones, at most kMaxMatch.
 int64_t MatchLength(std::span<const int32_t> tokens, int64_t end) {
@@ -27,16 +23,17 @@ int64_t MatchLength(std::span<const int32_t> tokens, int64_t end) {
 }  // namespace
 
 void Acceptance::Observe(int64_t guesses, int64_t accepted) {
-  right_ = kKeepAcceptance * right_ + static_cast<double>(accepted);
-  tried_ = kKeepAcceptance * tried_ +
+  right_ = prior_.keep * right_ + static_cast<double>(accepted);
+  tried_ = prior_.keep * tried_ +
            static_cast<double>(std::min(accepted + 1, guesses));
   // Neither 0 nor 1, which would never be tried or never be doubted again.
   right_ = std::clamp(right_, 0.02 * tried_, 0.98 * tried_);
 }
 
 void Acceptance::Rest() {
-  right_ = kKeepAtRest * right_ + (1 - kKeepAtRest) * kRight;
-  tried_ = kKeepAtRest * tried_ + (1 - kKeepAtRest) * kTried;
+  const double keep = prior_.keep_at_rest;
+  right_ = keep * right_ + (1 - keep) * prior_.right;
+  tried_ = keep * tried_ + (1 - keep) * prior_.tried;
 }
 
 std::vector<int32_t> LookUp(std::span<const int32_t> tokens, int64_t count) {
@@ -70,45 +67,34 @@ std::vector<int32_t> Speculator::Draft(std::span<const int32_t> tokens,
                                        int64_t generating,
                                        int64_t limit) const {
   return LookUp(tokens, BestCount(acceptance.rate(), generating,
-                                  std::min(limit, max_draft_)));
+                                  std::min(limit, max_draft_), /*guess=*/0));
 }
 
-void Speculator::Observe(int64_t rows, absl::Duration took) {
-  const auto x = static_cast<double>(rows);
-  const double y = absl::ToDoubleMicroseconds(took);
-  weight_ = kKeepTime * weight_ + 1;
-  rows_ = kKeepTime * rows_ + x;
-  time_ = kKeepTime * time_ + y;
-  rows_rows_ = kKeepTime * rows_rows_ + x * x;
-  rows_time_ = kKeepTime * rows_time_ + x * y;
-}
-
-double Speculator::Cost(double rows) const {
-  if (weight_ == 0) return 1 + kSlope * (rows - 1);
-  const double mean_rows = rows_ / weight_;
-  const double mean_time = time_ / weight_;
-  const double variance = rows_rows_ / weight_ - mean_rows * mean_rows;
-  double slope = kSlope * mean_time / mean_rows;
-  if (variance > 0.05) {
-    slope = (rows_time_ / weight_ - mean_rows * mean_time) / variance;
-  }
-  // Noise must not make rows free, nor a step cost nothing.
-  slope = std::max(slope, 0.01 * mean_time / mean_rows);
-  return std::max(mean_time + slope * (rows - mean_rows), 0.1 * mean_time);
+int64_t Speculator::CountForModel(const Acceptance& acceptance, int64_t answers,
+                                  int64_t generating, int64_t limit,
+                                  const StepTime& draft_time) const {
+  if (paced_ && !step_time_.known()) return 0;
+  const auto together = static_cast<double>(answers);
+  const double guess = draft_time.known() ? draft_time.Of(together) / together
+                                          : kDraftStep * step_time_.Of(1);
+  return BestCount(acceptance.rate(), generating, std::min(limit, max_draft_),
+                   guess);
 }
 
 int64_t Speculator::BestCount(double acceptance, int64_t generating,
-                              int64_t limit) const {
+                              int64_t limit, double guess) const {
   if (!paced_) return limit;
   const auto n = static_cast<double>(generating);
   int64_t best = 0;
-  double best_rate = n / Cost(n);
+  double best_rate = n / step_time_.Of(n);
   double tokens = 1;
   double power = 1;
   for (int64_t k = 1; k <= limit; ++k) {
     power *= acceptance;
     tokens += power;
-    const double rate = (n - 1 + tokens) / Cost(n + static_cast<double>(k));
+    const auto more = static_cast<double>(k);
+    const double rate =
+        (n - 1 + tokens) / (step_time_.Of(n + more) + more * guess);
     if (rate > best_rate) {
       best_rate = rate;
       best = k;

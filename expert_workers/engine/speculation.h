@@ -4,13 +4,16 @@
 //
 // The guesses are what followed the last tokens where they stood before, in the
 // prompt or in the answer ("prompt lookup"): edited code, quoted text, tables.
+// Where there is nothing to look up, a smaller model may guess
+// (draft_model.h).
 //
 // How many are worth it:
 //   tokens(k) = 1 + a + a^2 + .. + a^k   expected of a step with k guesses, a =
-//                                        how often this answer's are right
+//                                        how often they are right
 //   time(r)   = base + slope r           of a step with r rows, as measured
-// k makes (n - 1 + tokens(k)) / time(n + k) largest, n sequences generating.
-// Time decides only how many are tried.
+//   guess                                what a guess takes; nothing, looked up
+// k makes (n - 1 + tokens(k)) / (time(n + k) + k guess) largest, n sequences
+// generating. Time decides only how many are tried.
 //
 // Threads: none; the engine's own.
 #ifndef CONCLAVE_EXPERT_WORKERS_ENGINE_SPECULATION_H_
@@ -22,11 +25,24 @@
 #include <span>
 #include <vector>
 
+#include "expert_workers/engine/step_time.h"
+
 namespace conclave::engine {
 
-// How often one answer's guesses are right; recent ones count more.
+// How often guesses are right; recent ones count more.
 class Acceptance {
  public:
+  struct Prior {
+    double right = 3;
+    double tried = 4;
+    double keep = 0.9;           // what is learnt counts when more has come
+    double keep_at_rest = 0.98;  // and when a step has guessed nothing
+  };
+  // Of an answer's lookups: a match of several tokens is a good sign.
+  Acceptance() : Acceptance(Prior()) {}
+  explicit Acceptance(const Prior& prior)
+      : prior_(prior), right_(prior.right), tried_(prior.tried) {}
+
   // `guesses` were checked in order, and the first `accepted` were right.
   void Observe(int64_t guesses, int64_t accepted);
   // Nothing was guessed: what was learnt counts a little less, so that a bad
@@ -36,12 +52,15 @@ class Acceptance {
   double rate() const { return right_ / tried_; }
 
  private:
-  // Begins as three of four: a match of several tokens is a good sign.
-  static constexpr double kRight = 3;
-  static constexpr double kTried = 4;
-  double right_ = kRight;
-  double tried_ = kTried;
+  Prior prior_;
+  double right_;
+  double tried_;
 };
+
+// Of a draft model, for all answers: it is tried at first, and then no more
+// than once in hundreds of steps where it does not pay.
+inline constexpr Acceptance::Prior kDraftModelPrior = {
+    .right = 9, .tried = 10, .keep = 0.98, .keep_at_rest = 0.999};
 
 // The `count` tokens that followed the longest earlier occurrence of the end of
 // `tokens` (the latest of equals), repeated where they reach that end. Empty
@@ -56,22 +75,28 @@ class Speculator {
   Speculator(int64_t max_draft, bool paced)
       : max_draft_(max_draft), paced_(paced) {}
 
-  // Guesses for an answer that is one of `generating`; at most `limit`.
+  // Looked-up guesses for an answer that is one of `generating`; at most
+  // `limit`.
   std::vector<int32_t> Draft(std::span<const int32_t> tokens,
                              const Acceptance& acceptance, int64_t generating,
                              int64_t limit) const;
+  // How many to ask of a draft model with the steps `draft_time`, when
+  // `answers` of `generating` ask it together; 0 until a step was measured.
+  int64_t CountForModel(const Acceptance& acceptance, int64_t answers,
+                        int64_t generating, int64_t limit,
+                        const StepTime& draft_time) const;
   // A step of `rows` rows, none of a prompt, took `took`.
-  void Observe(int64_t rows, absl::Duration took);
+  void Observe(int64_t rows, absl::Duration took) {
+    step_time_.Observe(rows, took);
+  }
 
  private:
-  // time(rows), in units of which only ratios matter.
-  double Cost(double rows) const;
-  int64_t BestCount(double acceptance, int64_t generating, int64_t limit) const;
+  int64_t BestCount(double acceptance, int64_t generating, int64_t limit,
+                    double guess) const;
 
   const int64_t max_draft_;
   const bool paced_;
-  // Sums for a line through (rows, time), recent steps counting more.
-  double weight_ = 0, rows_ = 0, time_ = 0, rows_rows_ = 0, rows_time_ = 0;
+  StepTime step_time_;
 };
 
 }  // namespace conclave::engine

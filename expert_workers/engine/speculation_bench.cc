@@ -2,9 +2,10 @@
 // a file to be edited and on one that leaves nothing to look up. Both engines
 // hold the same weights and take turns in one run; their answers must be equal.
 //
-//   speculation_bench [FILE [THREADS]]
+//   speculation_bench [FILE [THREADS [DRAFT]]]
 //
-// FILE is a name in the models' folder (real_model.h).
+// FILE and DRAFT are names in the models' folder (real_model.h); DRAFT, if
+// given, guesses where nothing can be looked up.
 #include <fmt/core.h>
 
 #include <cstdio>
@@ -115,14 +116,21 @@ void Main(int argc, char** argv) {
   const std::string file =
       argc > 1 ? argv[1] : "Qwen2.5-Coder-1.5B-Instruct.Q4_K_M.gguf";
   const int threads = argc > 2 ? std::atoi(argv[2]) : 2;
+  const std::string draft_file = argc > 3 ? argv[3] : "";
   fmt::print("{}\n", MachineLine());
   const auto compute = Compute::Create(threads);
   const auto make = [&](int32_t max_draft) {
     auto lease = RealModels::Get().Lease(file);
     CHECK(lease != nullptr, "{} is not here", file);
     const auto tokenizer = RealModels::MakeTokenizer(*lease);
+    std::unique_ptr<weights::ModelLease> draft;
+    if (max_draft > 0 && !draft_file.empty()) {
+      draft = RealModels::Get().Lease(draft_file);
+      CHECK(draft != nullptr, "{} is not here", draft_file);
+    }
     auto engine = Engine::Create(std::move(lease), tokenizer, compute.get(),
-                                 {.max_context = 4096, .max_draft = max_draft});
+                                 {.max_context = 4096, .max_draft = max_draft},
+                                 std::move(draft));
     CHECK(engine.ok(), "{}", Message(engine.status()));
     return *std::move(engine);
   };

@@ -1,5 +1,6 @@
 #include "expert_workers/engine/speculation.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <random>
@@ -112,14 +113,14 @@ EngineRequest Repetitive(uint32_t seed) {
   return request;
 }
 
-std::vector<std::string> RunAll(int32_t max_draft, int64_t pages,
-                                EngineStats* stats) {
+std::vector<std::string> RunAll(
+    int32_t max_draft, int64_t pages, EngineStats* stats,
+    std::unique_ptr<weights::ModelLease> draft = nullptr) {
   const auto compute = Compute::Create(2);
-  auto engine =
-      Engine::Create(MakeTinyModel(), MakeTinyTokenizer(), compute.get(),
-                     {.kv_budget_bytes = pages * 8192,
-                      .paced = false,
-                      .max_draft = max_draft});
+  auto engine = Engine::Create(
+      MakeTinyModel(), MakeTinyTokenizer(), compute.get(),
+      {.kv_budget_bytes = pages * 8192, .paced = false, .max_draft = max_draft},
+      std::move(draft));
   EXPECT_TRUE(engine.ok()) << engine.status();
   std::vector<std::unique_ptr<Collector>> collectors;
   for (uint32_t seed = 0; seed < 60; ++seed) {
@@ -156,6 +157,56 @@ TEST(SpeculationTest, TheSameBitsWithGuessesAndWithout) {
       EXPECT_GT(stats.draft_tokens, stats.accepted_tokens);
     }
   }
+}
+
+// A model that guesses for itself is right; another one of the same shape is
+// not; neither changes an answer.
+TEST(SpeculationTest, TheSameBitsWithADraftModel) {
+  EngineStats plain;
+  const std::vector<std::string> expected = RunAll(0, 1000, &plain);
+  double rates[2] = {};
+  for (const bool itself : {true, false}) {
+    TinyModelOptions draft;
+    draft.seed = itself ? 1 : 2;
+    EngineStats stats;
+    const std::vector<std::string> said =
+        RunAll(4, 2000, &stats, MakeTinyModel(draft));
+    int different = 0;
+    for (size_t i = 0; i < said.size(); ++i) {
+      different += said[i] != expected[i];
+    }
+    EXPECT_EQ(different, 0);
+    EXPECT_GT(stats.draft_tokens, 100);
+    rates[itself] = static_cast<double>(stats.accepted_tokens) /
+                    static_cast<double>(stats.draft_tokens);
+  }
+  EXPECT_GT(rates[true], rates[false]);
+}
+
+TEST(SpeculationTest, ADraftModelPaysWhereItIsCheap) {
+  Acceptance good(kDraftModelPrior);
+  for (int i = 0; i < 30; ++i) good.Observe(4, 4);
+  Speculator speculator(8, /*paced=*/true);
+  StepTime cheap, dear;
+  for (int i = 0; i < 20; ++i) {
+    cheap.Observe(1, absl::Microseconds(50));
+    dear.Observe(1, absl::Microseconds(1000));
+  }
+  EXPECT_EQ(speculator.CountForModel(good, 1, 1, 100, cheap), 0);
+  Teach(speculator, 1000, 50);
+  EXPECT_EQ(speculator.CountForModel(good, 1, 1, 100, cheap), 8);
+  EXPECT_EQ(speculator.CountForModel(good, 1, 1, 100, dear), 0);
+  EXPECT_EQ(speculator.CountForModel(good, 1, 1, 0, cheap), 0);
+}
+
+TEST(SpeculationTest, ADraftModelOfAnotherVocabularyIsRefused) {
+  const auto compute = Compute::Create(1);
+  const auto engine =
+      Engine::Create(MakeTinyModel(), MakeTinyTokenizer(), compute.get(), {},
+                     MakeTinyModel({.other_tokens = true}));
+  EXPECT_EQ(engine.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(Message(engine.status())),
+              testing::HasSubstr("differs at token 100"));
 }
 
 }  // namespace

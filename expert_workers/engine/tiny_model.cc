@@ -22,11 +22,51 @@ namespace {
 
 using kernels::QuantType;
 
+// GPT-2's printable stand-in for a byte.
+std::string PrintableByte(int byte) {
+  const auto prints = [](int b) {
+    return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) ||
+           (b >= 174 && b <= 255);
+  };
+  int code = byte;
+  if (!prints(byte)) {
+    code = 256;
+    for (int b = 0; b < byte; ++b) code += prints(b) ? 0 : 1;
+  }
+  if (code < 0x80) return std::string(1, static_cast<char>(code));
+  return {static_cast<char>(0xc0 | (code >> 6)),
+          static_cast<char>(0x80 | (code & 0x3f))};
+}
+
+weights::TokenizerSpec TinyTokenizerSpec() {
+  weights::TokenizerSpec spec;
+  spec.pre = "gpt2";
+  for (int byte = 0; byte < 256; ++byte) {
+    spec.tokens.push_back(PrintableByte(byte));
+  }
+  for (const std::string_view word : kTinyWords) {
+    std::string printable;
+    for (const char c : word) {
+      printable += PrintableByte(static_cast<unsigned char>(c));
+    }
+    spec.tokens.push_back(printable);
+  }
+  spec.types.assign(spec.tokens.size(), weights::TokenType::kNormal);
+  spec.tokens.emplace_back("<|end|>");
+  spec.types.push_back(weights::TokenType::kControl);
+  spec.eos_id = kTinyEndOfTurn;
+  spec.end_of_turn_ids = {kTinyEndOfTurn};
+  return spec;
+}
+
 class TinyLease final : public weights::ModelLease {
  public:
-  explicit TinyLease(weights::ModelHyperparameters model) {
+  explicit TinyLease(const TinyModelOptions& options,
+                     weights::ModelHyperparameters model) {
     manifest_.version = "tiny";
     manifest_.spec.hyperparameters = std::move(model);
+    manifest_.spec.tokenizer = TinyTokenizerSpec();
+    if (options.other_tokens) manifest_.spec.tokenizer.tokens[100] = "?!";
   }
   ~TinyLease() override {
     for (auto& [name, tensor] : matrices_) std::free(tensor.data);
@@ -153,22 +193,6 @@ std::vector<std::byte> RandomRows(Builder& build, int64_t rows, int64_t cols,
   return bytes;
 }
 
-// GPT-2's printable stand-in for a byte.
-std::string PrintableByte(int byte) {
-  const auto prints = [](int b) {
-    return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) ||
-           (b >= 174 && b <= 255);
-  };
-  int code = byte;
-  if (!prints(byte)) {
-    code = 256;
-    for (int b = 0; b < byte; ++b) code += prints(b) ? 0 : 1;
-  }
-  if (code < 0x80) return std::string(1, static_cast<char>(code));
-  return {static_cast<char>(0xc0 | (code >> 6)),
-          static_cast<char>(0x80 | (code & 0x3f))};
-}
-
 weights::ModelHyperparameters TinyHyperparameters(
     const TinyModelOptions& options) {
   weights::ModelHyperparameters m;
@@ -237,7 +261,7 @@ std::unique_ptr<weights::ModelLease> MakeTinyModelWithPoison(
   const families::Family* family = families::FindFamily(m.architecture);
   // A name that nobody knows, to be refused: any tensors will do.
   if (family == nullptr) family = families::FindFamily("llama");
-  auto lease = std::make_unique<TinyLease>(m);
+  auto lease = std::make_unique<TinyLease>(options, m);
   Builder build(options.seed, lease.get());
   lease->AddMatrix(
       "token_embd.weight", QuantType::kF32, m.vocab_size, m.hidden_size,
@@ -259,25 +283,8 @@ std::unique_ptr<weights::ModelLease> MakeTinyModel(
 }
 
 std::shared_ptr<const Tokenizer> MakeTinyTokenizer() {
-  weights::TokenizerSpec spec;
-  spec.pre = "gpt2";
-  for (int byte = 0; byte < 256; ++byte) {
-    spec.tokens.push_back(PrintableByte(byte));
-  }
-  for (const std::string_view word : kTinyWords) {
-    std::string printable;
-    for (const char c : word) {
-      printable += PrintableByte(static_cast<unsigned char>(c));
-    }
-    spec.tokens.push_back(printable);
-  }
-  spec.types.assign(spec.tokens.size(), weights::TokenType::kNormal);
-  spec.tokens.emplace_back("<|end|>");
-  spec.types.push_back(weights::TokenType::kControl);
-  spec.eos_id = kTinyEndOfTurn;
-  spec.end_of_turn_ids = {kTinyEndOfTurn};
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer =
-      Tokenizer::Create(spec);
+      Tokenizer::Create(TinyTokenizerSpec());
   CHECK(tokenizer.ok(), "{}", Message(tokenizer.status()));
   return *std::move(tokenizer);
 }

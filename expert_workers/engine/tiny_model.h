@@ -20,7 +20,8 @@ struct TinyModelOptions {
   uint64_t seed = 1;
   int64_t max_context = 512;
   bool tied_embeddings = true;
-  int64_t window = 0;  // tokens, of the first layer; 0: none
+  int64_t window = 0;         // tokens, of the first layer; 0: none
+  bool other_tokens = false;  // a vocabulary like MakeTinyTokenizer's, not it
 };
 
 // Token i < 256 is the byte i; then come kTinyWords, then kTinyEndOfTurn.

@@ -196,7 +196,8 @@ TEST(ProtoReader, MalformedFieldsEndIt) {
     }
     EXPECT_FALSE(reader.ok());
   }
-  ProtoReader good("\x08\x96\x01\x12\x02hi\x1D\x00\x00\x80\x3F"s);
+  const std::string message = "\x08\x96\x01\x12\x02hi\x1D\x00\x00\x80\x3F"s;
+  ProtoReader good(message);
   ASSERT_TRUE(good.Next());
   EXPECT_EQ(good.varint(), 150u);
   ASSERT_TRUE(good.Next());

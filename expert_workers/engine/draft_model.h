@@ -1,0 +1,96 @@
+// A smaller model of the same vocabulary guesses a larger one's next tokens
+// ("speculative decoding": Leviathan, Kalman, Matias, ICML 2023). Its guesses
+// are its most probable tokens; the larger model checks them in one step and
+// chooses as it would have without (speculation.h).
+//
+// It reads the last tokens alone, at positions of their own: reading a prompt
+// of thousands would cost more than its guesses save. It keeps what it has
+// computed of an answer, up to where a guess was wrong.
+//
+// Threads: none; the engine's own, and the compute team's inside Draft.
+#ifndef CONCLAVE_EXPERT_WORKERS_ENGINE_DRAFT_MODEL_H_
+#define CONCLAVE_EXPERT_WORKERS_ENGINE_DRAFT_MODEL_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+#include "expert_workers/engine/compute.h"
+#include "expert_workers/engine/forward/language_model.h"
+#include "expert_workers/engine/kv_cache.h"
+#include "expert_workers/engine/step_time.h"
+#include "expert_workers/weights/ram_tier.h"
+
+namespace conclave::engine {
+
+// What one answer would like guessed.
+struct DraftWish {
+  std::pair<uint64_t, int32_t> answer;  // Sequence::key()
+  std::span<const int32_t> tokens;      // its prompt, and what it said so far
+  int64_t count = 0;                    // guesses wanted, at least 1
+  // Out: `count` tokens, or none while the model still reads.
+  std::vector<int32_t> guesses = {};
+};
+
+class DraftModel {
+ public:
+  // Answers at the same time. Beside more than a few, a step's pass over the
+  // weights is shared already.
+  static constexpr int64_t kMaxAnswers = 4;
+  // It reads from kWindow to twice as many tokens of an answer.
+  static constexpr int64_t kWindow = 256;
+
+  // Takes the lease. `max_guesses`: the most a wish may ask for.
+  //   INVALID_ARGUMENT  its tokens are not those of `target`; it is no
+  //                     language model
+  static absl::StatusOr<std::unique_ptr<DraftModel>> Create(
+      std::unique_ptr<weights::ModelLease> lease,
+      const weights::ModelManifest& target, const kernels::Ops& ops,
+      kernels::KvType kv_type, int64_t max_guesses);
+
+  // Bytes of its KV cache, taken as they are used.
+  int64_t kv_bytes() const { return cache_.budget_bytes(); }
+
+  // Fills the wishes' guesses, all answers together; at most kMaxAnswers.
+  void Draft(std::span<DraftWish> wishes, Compute* compute);
+  // Drops what is kept of an answer; unknown ones are ignored.
+  void Forget(const std::pair<uint64_t, int32_t>& answer);
+
+  // What a step of one row for each of `answers` takes.
+  const StepTime& step_time() const { return step_time_; }
+
+ private:
+  struct Memory {
+    int64_t start = 0;            // the answer's token that is first here
+    std::vector<int32_t> tokens;  // from there on, guesses included
+    int64_t computed = 0;
+    PageTable pages;
+  };
+
+  DraftModel(std::unique_ptr<weights::ModelLease> lease,
+             std::unique_ptr<LanguageModel> model, const KvShape& shape,
+             int64_t max_guesses, int64_t vocab_size);
+
+  // Makes the memory one of `tokens`, keeping what is still true.
+  void Follow(Memory& memory, std::span<const int32_t> tokens);
+  // Computes up to `most` tokens of each memory; whose end is reached gets one
+  // token more, the most probable. Returns the rows computed.
+  int64_t Step(std::span<Memory* const> memories, int64_t most,
+               Compute* compute);
+
+  const std::unique_ptr<weights::ModelLease> lease_;
+  const std::unique_ptr<LanguageModel> model_;
+  const int64_t vocab_size_;  // the target's
+  KvCache cache_;
+  std::map<std::pair<uint64_t, int32_t>, Memory> memories_;
+  std::vector<float> logits_;
+  StepTime step_time_;
+};
+
+}  // namespace conclave::engine
+
+#endif  // CONCLAVE_EXPERT_WORKERS_ENGINE_DRAFT_MODEL_H_

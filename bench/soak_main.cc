@@ -28,6 +28,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/machine.h"
 #include "expert_workers/model_host.h"
 
 namespace conclave {

@@ -36,11 +36,10 @@ absl::StatusOr<std::unique_ptr<DraftModel>> DraftModel::Create(
   const std::vector<std::string>& own = lease->manifest().spec.tokenizer.tokens;
   const std::vector<std::string>& other = target.spec.tokenizer.tokens;
   const size_t common = std::min(own.size(), other.size());
-  const auto differ =
-      std::mismatch(own.begin(), own.begin() + static_cast<ptrdiff_t>(common),
-                    other.begin());
-  if (common == 0 || differ.first != own.begin() +
-                                         static_cast<ptrdiff_t>(common)) {
+  const auto differ = std::mismatch(
+      own.begin(), own.begin() + static_cast<ptrdiff_t>(common), other.begin());
+  if (common == 0 ||
+      differ.first != own.begin() + static_cast<ptrdiff_t>(common)) {
     return InvalidArgument(
         "the draft model has another vocabulary: it differs at token {}",
         differ.first - own.begin());
@@ -114,8 +113,8 @@ int64_t DraftModel::Step(std::span<Memory* const> memories, int64_t most,
   }
   for (size_t i = 0; i < ending.size(); ++i) {
     const float* row = logits_.data() + i * width;
-    ending[i]->tokens.push_back(static_cast<int32_t>(
-        std::max_element(row, row + vocab_size_) - row));
+    ending[i]->tokens.push_back(
+        static_cast<int32_t>(std::max_element(row, row + vocab_size_) - row));
   }
   return static_cast<int64_t>(batch.tokens.size());
 }
@@ -143,8 +142,8 @@ void DraftModel::Draft(std::span<DraftWish> wishes, Compute* compute) {
   const auto wanted = [&](size_t i) {
     const Memory& memory = *asking[i];
     const auto given = static_cast<int64_t>(wishes[i].tokens.size());
-    const int64_t guessed = static_cast<int64_t>(memory.tokens.size()) +
-                            memory.start - given;
+    const int64_t guessed =
+        static_cast<int64_t>(memory.tokens.size()) + memory.start - given;
     return guessed < wishes[i].count;
   };
   // Who is still behind after the first step reads on another time.
@@ -163,13 +162,12 @@ void DraftModel::Draft(std::span<DraftWish> wishes, Compute* compute) {
     Clock& clock = Clock::Real();
     const int64_t start = clock.MonotonicNanos();
     const int64_t rows = Step(going, 1, compute);
-    step_time_.Observe(rows,
-                       absl::Nanoseconds(clock.MonotonicNanos() - start));
+    step_time_.Observe(rows, absl::Nanoseconds(clock.MonotonicNanos() - start));
   }
   for (size_t i = 0; i < asking.size(); ++i) {
     const Memory& memory = *asking[i];
-    const auto given = static_cast<int64_t>(wishes[i].tokens.size()) -
-                       memory.start;
+    const auto given =
+        static_cast<int64_t>(wishes[i].tokens.size()) - memory.start;
     if (given < static_cast<int64_t>(memory.tokens.size())) {
       wishes[i].guesses.assign(memory.tokens.begin() + given,
                                memory.tokens.end());

@@ -213,6 +213,7 @@ class EngineImpl final : public Engine {
 
   // Computes one step, up to the chosen tokens.
   void Step() {
+    drafting_ = absl::ZeroDuration();
     Guess();
     const std::vector<Work> plan = scheduler_.Plan();
     if (plan.empty()) return;
@@ -230,10 +231,14 @@ class EngineImpl final : public Engine {
     for (const auto& [request, status] : outcome.failed) {
       End(*request, FinishReason::kError, status);
     }
+    const int64_t before = generated_tokens_;
     for (const Work& work : plan) {
       if (work.reaches_end()) {
         TakeTokens(static_cast<Answer&>(*work.sequence), work.guesses);
       }
+    }
+    if (draft_ != nullptr) {
+      ObservePayoff(plan, generated_tokens_ - before, outcome.took);
     }
   }
 
@@ -286,7 +291,9 @@ class EngineImpl final : public Engine {
       wishing.push_back(answer);
     }
     if (wishes.empty()) return;
+    const int64_t start = Clock::Real().MonotonicNanos();
     draft_->Draft(wishes, compute_);
+    drafting_ = absl::Nanoseconds(Clock::Real().MonotonicNanos() - start);
     for (size_t i = 0; i < wishes.size(); ++i) {
       wishing[i]->draft = std::move(wishes[i].guesses);
       wishing[i]->draft_is_models = true;
@@ -335,6 +342,24 @@ class EngineImpl final : public Engine {
     }
     if (guesses == 0) pacer_.Observe(generating, prompts, took);
     if (prompts == 0) speculator_.Observe(generating + guesses, took);
+  }
+
+  // After the chosen tokens were taken.
+  void ObservePayoff(const std::vector<Work>& plan, int64_t generated,
+                     absl::Duration took) {
+    for (const Work& work : plan) {
+      const auto& answer = static_cast<const Answer&>(*work.sequence);
+      const bool looked_up = work.guesses > 0 && !answer.draft_is_models;
+      if (!work.reaches_end() || work.count > 1 || looked_up) return;
+    }
+    if (plan.size() > DraftModel::kMaxAnswers) return;
+    const double tokens =
+        static_cast<double>(generated) / static_cast<double>(plan.size());
+    if (drafting_ > absl::ZeroDuration()) {
+      speculator_.payoff().ObserveModel(tokens, took + drafting_);
+    } else {
+      speculator_.payoff().ObservePlain(tokens, took);
+    }
   }
 
   // The answer's sequence is computed to its end: takes what was chosen.
@@ -419,6 +444,7 @@ class EngineImpl final : public Engine {
   // The engine thread's own.
   const std::unique_ptr<DraftModel> draft_;  // may be null
   Acceptance model_acceptance_{kDraftModelPrior};
+  absl::Duration drafting_;  // what it took for the current step
   KvCache cache_;
   const std::unique_ptr<PrefixCache> prefixes_;
   StepRunner runner_;

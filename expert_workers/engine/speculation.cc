@@ -5,6 +5,9 @@
 namespace conclave::engine {
 namespace {
 
+constexpr double kKeepRate = 0.98;
+// The model stays when it makes this much of a difference.
+constexpr double kMargin = 1.03;
 // A draft model's step, in steps of the large one, until it is measured.
 constexpr double kDraftStep = 0.3;
 
@@ -70,10 +73,31 @@ std::vector<int32_t> Speculator::Draft(std::span<const int32_t> tokens,
                                   std::min(limit, max_draft_), /*guess=*/0));
 }
 
+void Payoff::Rate::Observe(double more, absl::Duration took) {
+  ++steps;
+  tokens = kKeepRate * tokens + more;
+  seconds = kKeepRate * seconds + absl::ToDoubleSeconds(took);
+}
+
+void Payoff::ObservePlain(double tokens, absl::Duration took) {
+  plain_.Observe(tokens, took);
+  if (++plain_since_ >= kAgain) model_ = Rate();
+}
+
+void Payoff::ObserveModel(double tokens, absl::Duration took) {
+  model_.Observe(tokens, took);
+  plain_since_ = 0;
+}
+
+bool Payoff::UseModel() const {
+  if (plain_.steps < kPlainFirst) return false;
+  return model_.steps < kTrial || model_.Of() > kMargin * plain_.Of();
+}
+
 int64_t Speculator::CountForModel(const Acceptance& acceptance, int64_t answers,
                                   int64_t generating, int64_t limit,
                                   const StepTime& draft_time) const {
-  if (paced_ && !step_time_.known()) return 0;
+  if (paced_ && (!step_time_.known() || !payoff_.UseModel())) return 0;
   const auto together = static_cast<double>(answers);
   const double guess = draft_time.known() ? draft_time.Of(together) / together
                                           : kDraftStep * step_time_.Of(1);

@@ -69,6 +69,35 @@ inline constexpr int64_t kMinMatch = 3;
 inline constexpr int64_t kMaxMatch = 16;  // longer ones are not told apart
 std::vector<int32_t> LookUp(std::span<const int32_t> tokens, int64_t count);
 
+// Whether a draft model pays: tokens per second with it and without, all it
+// costs included (reading what it had not read, steps for nothing).
+//
+// Plain steps are measured first, then some with the model; the faster goes on,
+// and after `kAgain` plain steps the model has another trial.
+class Payoff {
+ public:
+  // A step gave `tokens` for each answer; `took` includes the model's time.
+  void ObservePlain(double tokens, absl::Duration took);
+  void ObserveModel(double tokens, absl::Duration took);
+  bool UseModel() const;
+
+  static constexpr int64_t kPlainFirst = 16;  // steps
+  static constexpr int64_t kTrial = 64;  // long enough to make up for reading
+  static constexpr int64_t kAgain = 2000;
+
+ private:
+  struct Rate {
+    int64_t steps = 0;
+    double tokens = 0;
+    double seconds = 0;
+    void Observe(double more, absl::Duration took);
+    double Of() const { return tokens / seconds; }
+  };
+  Rate plain_;
+  Rate model_;
+  int64_t plain_since_ = 0;  // steps since the model was last used
+};
+
 class Speculator {
  public:
   // `paced`: as many as the measured times make worth it; else always the most.
@@ -81,7 +110,8 @@ class Speculator {
                              const Acceptance& acceptance, int64_t generating,
                              int64_t limit) const;
   // How many to ask of a draft model with the steps `draft_time`, when
-  // `answers` of `generating` ask it together; 0 until a step was measured.
+  // `answers` of `generating` ask it together; 0 until a step of the large one
+  // was measured, or where it does not pay.
   int64_t CountForModel(const Acceptance& acceptance, int64_t answers,
                         int64_t generating, int64_t limit,
                         const StepTime& draft_time) const;
@@ -89,6 +119,7 @@ class Speculator {
   void Observe(int64_t rows, absl::Duration took) {
     step_time_.Observe(rows, took);
   }
+  Payoff& payoff() { return payoff_; }
 
  private:
   int64_t BestCount(double acceptance, int64_t generating, int64_t limit,
@@ -97,6 +128,7 @@ class Speculator {
   const int64_t max_draft_;
   const bool paced_;
   StepTime step_time_;
+  Payoff payoff_;
 };
 
 }  // namespace conclave::engine

@@ -194,9 +194,34 @@ TEST(SpeculationTest, ADraftModelPaysWhereItIsCheap) {
   }
   EXPECT_EQ(speculator.CountForModel(good, 1, 1, 100, cheap), 0);
   Teach(speculator, 1000, 50);
+  EXPECT_EQ(speculator.CountForModel(good, 1, 1, 100, cheap), 0);
+  // What it costs without must be known first.
+  for (int i = 0; i < Payoff::kPlainFirst; ++i) {
+    speculator.payoff().ObservePlain(1, absl::Milliseconds(1));
+  }
   EXPECT_EQ(speculator.CountForModel(good, 1, 1, 100, cheap), 8);
   EXPECT_EQ(speculator.CountForModel(good, 1, 1, 100, dear), 0);
   EXPECT_EQ(speculator.CountForModel(good, 1, 1, 0, cheap), 0);
+}
+
+TEST(PayoffTest, TheFasterGoesOnAndTheOtherHasAnotherTrial) {
+  for (const bool pays : {true, false}) {
+    Payoff payoff;
+    EXPECT_FALSE(payoff.UseModel());
+    for (int i = 0; i < Payoff::kPlainFirst; ++i) {
+      payoff.ObservePlain(1, absl::Milliseconds(10));
+    }
+    // It reads first, and gives nothing more for that.
+    for (int i = 0; i < Payoff::kTrial; ++i) {
+      EXPECT_TRUE(payoff.UseModel());
+      payoff.ObserveModel(i < 8 ? 1 : 3, absl::Milliseconds(pays ? 20 : 35));
+    }
+    EXPECT_EQ(payoff.UseModel(), pays);
+    for (int64_t i = 0; i < Payoff::kAgain; ++i) {
+      payoff.ObservePlain(1, absl::Milliseconds(10));
+    }
+    EXPECT_TRUE(payoff.UseModel());
+  }
 }
 
 TEST(SpeculationTest, ADraftModelOfAnotherVocabularyIsRefused) {

@@ -64,6 +64,9 @@ class SpeedBench {
                      engine::Tokenizer::Create(manifest_->spec.tokenizer));
     engine::EngineOptions engine_options;
     engine_options.max_batch = 8;
+    // The peer computes every token, so we do.
+    engine_options.max_draft = 0;
+    engine_options.prefix_cache = false;
     ASSIGN_OR_RETURN(engine_,
                      engine::Engine::Create(std::move(lease), tokenizer_,
                                             compute_.get(), engine_options));

@@ -1,16 +1,14 @@
 // Import, and cold verified reads against a raw O_DIRECT read of the same
 // bytes in the same run (this disk swings by two). Needs the real models.
 #include <benchmark/benchmark.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
-#include <thread>
 
 #include "expert_workers/weights/byte_source.h"
 #include "expert_workers/weights/ram_tier.h"
+#include "expert_workers/weights/raw_read.h"
 #include "expert_workers/weights/test_files.h"
 #include "expert_workers/weights/weight_store.h"
 
@@ -19,7 +17,6 @@ namespace {
 
 constexpr char kModel[] = "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf";
 constexpr char kLargeModel[] = "Qwen2.5-Coder-1.5B-Instruct.Q4_K_M.gguf";
-constexpr int64_t kPiece = int64_t{4} << 20;
 
 double Seconds(std::chrono::steady_clock::time_point since) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - since)
@@ -65,41 +62,6 @@ BENCHMARK(SourceDigestOnly)
     ->UseRealTime()
     ->Iterations(3)
     ->Unit(benchmark::kMillisecond);
-
-// Every byte of the store's files, two threads, 4 MiB at a time.
-int64_t RawRead(const std::string& directory) {
-  struct Piece {
-    int fd;
-    int64_t offset;
-  };
-  std::vector<int> files;
-  std::vector<Piece> pieces;
-  int64_t bytes = 0;
-  for (const auto& entry :
-       std::filesystem::recursive_directory_iterator(directory)) {
-    if (entry.path().extension() != ".sst") continue;
-    const int fd = ::open(entry.path().c_str(), O_RDONLY | O_DIRECT);
-    if (fd < 0) continue;
-    files.push_back(fd);
-    const auto size = static_cast<int64_t>(entry.file_size());
-    bytes += size;
-    for (int64_t at = 0; at < size; at += kPiece) pieces.push_back({fd, at});
-  }
-  std::atomic<size_t> next = 0;
-  const auto work = [&] {
-    void* buffer = std::aligned_alloc(4096, static_cast<size_t>(kPiece));
-    for (size_t i = next++; i < pieces.size(); i = next++) {
-      benchmark::DoNotOptimize(::pread(
-          pieces[i].fd, buffer, static_cast<size_t>(kPiece), pieces[i].offset));
-    }
-    std::free(buffer);
-  };
-  std::thread other(work);
-  work();
-  other.join();
-  for (const int fd : files) ::close(fd);
-  return bytes;
-}
 
 using Models = std::vector<std::pair<const char*, const char*>>;  // file, name
 

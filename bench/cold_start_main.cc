@@ -67,8 +67,7 @@ void AskForOneToken(engine::Engine& engine, int64_t prompt, int round) {
 }
 
 void Measure(const Options& options, const std::string& model) {
-  const std::string directory =
-      fmt::format("conclave-cold-start-{}", getpid());
+  const std::string directory = fmt::format("conclave-cold-start-{}", getpid());
   {
     auto store = weights::WeightStore::Open({.path = directory});
     CHECK(store.ok(), "{}", Message(store.status()));
@@ -91,9 +90,8 @@ void Measure(const Options& options, const std::string& model) {
       start = Clock::Real().MonotonicNanos();
       auto lease = tier->Acquire(manifest, absl::InfiniteFuture());
       CHECK(lease.ok(), "{}", Message(lease.status()));
-      auto engine = engine::Engine::Create(*std::move(lease), tokenizer,
-                                           compute.get(),
-                                           {.prefix_cache = false});
+      auto engine = engine::Engine::Create(
+          *std::move(lease), tokenizer, compute.get(), {.prefix_cache = false});
       CHECK(engine.ok(), "{}", Message(engine.status()));
       AskForOneToken(**engine, options.prompt, 2 * round);
       cold.push_back(Milliseconds(start));
@@ -105,11 +103,12 @@ void Measure(const Options& options, const std::string& model) {
       tier->Evict(manifest->version);
     }
     std::sort(ratios.begin(), ratios.end());
-    fmt::print("| {} | {} MB | {:.0f} | {:.0f} | {:.0f} | **{:.2f}** | "
-               "{:.2f}-{:.2f} |\n",
-               std::filesystem::path(model).filename().string(),
-               bytes / 1'000'000, Median(raws), Median(prompts), Median(cold),
-               Median(ratios), ratios.front(), ratios.back());
+    fmt::print(
+        "| {} | {} MB | {:.0f} | {:.0f} | {:.0f} | **{:.2f}** | "
+        "{:.2f}-{:.2f} |\n",
+        std::filesystem::path(model).filename().string(), bytes / 1'000'000,
+        Median(raws), Median(prompts), Median(cold), Median(ratios),
+        ratios.front(), ratios.back());
     std::fflush(stdout);
   }
   std::filesystem::remove_all(directory);
@@ -125,8 +124,9 @@ int Main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   fmt::print("{}; prompt of {} tokens, medians of {}, ms\n\n", MachineLine(),
              options.prompt, options.rounds);
-  fmt::print("| model | bytes | raw read | prompt | cold first token | ratio | "
-             "spread |\n|---|---|---|---|---|---|---|\n");
+  fmt::print(
+      "| model | bytes | raw read | prompt | cold first token | ratio | "
+      "spread |\n|---|---|---|---|---|---|---|\n");
   for (const std::string& model : options.models) Measure(options, model);
   return 0;
 }

@@ -43,9 +43,8 @@ inline int64_t RawRead(const std::string& directory) {
   const auto work = [&] {
     void* buffer = std::aligned_alloc(4096, static_cast<size_t>(kPiece));
     for (size_t i = next++; i < pieces.size(); i = next++) {
-      const ssize_t count = ::pread(pieces[i].fd, buffer,
-                                    static_cast<size_t>(kPiece),
-                                    pieces[i].offset);
+      const ssize_t count = ::pread(
+          pieces[i].fd, buffer, static_cast<size_t>(kPiece), pieces[i].offset);
       if (count > 0) got += count;
     }
     std::free(buffer);

@@ -39,6 +39,10 @@ constexpr absl::Duration kEncoderTimeout = absl::Milliseconds(500);
 // An expert just registered is chosen by the next request: that request waits
 // while the fast tier learns the new samples, tens of milliseconds.
 constexpr absl::Duration kHotAddPatience = absl::Milliseconds(200);
+// A start waits as long for the categories: most sets are learned by then, and
+// with the largest (seconds) the service is up within a second all the same.
+// /readyz says that it still learns.
+constexpr absl::Duration kFirstTrainingPatience = absl::Milliseconds(400);
 
 // A model that is removed leaves memory too.
 class UnloadingAdmin final : public registry::ModelAdmin {
@@ -260,7 +264,7 @@ class WiredHouse final : public House {
       const auto local = snapshot->workers.find(kLocalWorker);
       if (membership_->status().ok() && local != snapshot->workers.end() &&
           local->second.address == grpc_address_) {
-        policy_->WaitForFastTier(absl::Seconds(10));
+        policy_->WaitForFastTier(kFirstTrainingPatience);
         return absl::OkStatus();
       }
       absl::SleepFor(absl::Milliseconds(2));
@@ -309,6 +313,14 @@ class WiredHouse final : public House {
               : "no expert is serving: no worker has their models, or they are "
                 "draining");
     }
+    // The first time only: who registers an expert later takes nobody away.
+    if (!learned_ && policy_->WaitForFastTier(absl::ZeroDuration())) {
+      learned_ = true;
+    }
+    if (!learned_) {
+      reasons.emplace_back(
+          "categories are being learned; until then general experts answer");
+    }
     return reasons;
   }
 
@@ -327,6 +339,7 @@ class WiredHouse final : public House {
   std::unique_ptr<router::RegistryResolver> resolver_;
   std::unique_ptr<router::JournalEstimates> estimates_;
   std::unique_ptr<router::RoutingPolicy> policy_;
+  mutable std::atomic<bool> learned_ = false;  // the categories, once
   std::unique_ptr<router::RouterCore> core_;
   std::unique_ptr<grpc::Service> outside_registry_;
   std::unique_ptr<grpc::Service> outside_worker_;

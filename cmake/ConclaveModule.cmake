@@ -14,7 +14,7 @@ set(CONCLAVE_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wconversion
     -Wno-sign-conversion -Wnon-virtual-dtor -Wimplicit-fallthrough -Werror)
 
 if(CONCLAVE_FUZZ)
-  # Another compiler, for its fuzzer alone: the tests' compiler is the judge.
+  # Another compiler, for its sanitizers: the release's compiler is the judge.
   list(REMOVE_ITEM CONCLAVE_WARNINGS -Werror)
 endif()
 

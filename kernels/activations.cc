@@ -1,4 +1,6 @@
+#include <algorithm>
 #include "base/check.h"
+
 #include "kernels/ops.h"
 
 namespace conclave::kernels {
@@ -17,6 +19,18 @@ void Activations::Resize(int64_t m, int64_t k) {
     scaled_sum_.resize(values / 32);
     sum16_.resize(values / 16);
   }
+}
+
+void Activations::CopyRow(int64_t i, const Activations& from, int64_t j,
+                          Copied what) {
+  if (what == Copied::kBothForms) {
+    std::copy_n(from.row(j), stride_, row(i));
+  }
+  std::copy_n(from.q(j), stride_, q(i));
+  std::copy_n(from.scale(j), stride_ / 32, scale(i));
+  std::copy_n(from.sum(j), stride_ / 32, sum(i));
+  std::copy_n(from.scaled_sum(j), stride_ / 32, scaled_sum(i));
+  std::copy_n(from.sum16(j), stride_ / 16, sum16(i));
 }
 
 }  // namespace conclave::kernels

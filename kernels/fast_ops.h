@@ -30,18 +30,28 @@ struct FastOpsOf {
   static void Matmul(const Activations& x, const PackedMatrix& w,
                      int64_t panel_begin, int64_t panel_end, float* out,
                      int64_t out_stride) {
+    MatmulRows(x, 0, x.m(), w, panel_begin, panel_end, out, out_stride);
+  }
+
+  static void MatmulRows(const Activations& x, int64_t row_begin,
+                         int64_t row_end, const PackedMatrix& w,
+                         int64_t panel_begin, int64_t panel_end, float* out,
+                         int64_t out_stride) {
+    CHECK(0 <= row_begin && row_begin <= row_end && row_end <= x.m(),
+          "rows {}..{} of {}", row_begin, row_end, x.m());
+    if (row_begin == row_end) return;
     CHECK(x.k() == w.cols, "activations {} wide, weights {}", x.k(), w.cols);
     CHECK(panel_begin >= 0 && panel_end <= w.num_panels(),
           "panels {}..{} of {}", panel_begin, panel_end, w.num_panels());
     const TokenView tokens = {
-        .m = x.m(),
+        .m = row_end - row_begin,
         .stride = x.stride(),
-        .f32 = x.row(0),
-        .q = x.q(0),
-        .scale = x.scale(0),
-        .scaled_sum = x.scaled_sum(0),
-        .sum = x.sum(0),
-        .sum16 = x.sum16(0),
+        .f32 = x.row(row_begin),
+        .q = x.q(row_begin),
+        .scale = x.scale(row_begin),
+        .scaled_sum = x.scaled_sum(row_begin),
+        .sum = x.sum(row_begin),
+        .sum16 = x.sum16(row_begin),
     };
     PanelView view;
     view.type = w.type;
@@ -54,7 +64,7 @@ struct FastOpsOf {
       if (run.first_panel > next || next >= end) continue;
       view.data = run.data + (next - run.first_panel) * view.panel_bytes;
       view.num_rows = std::min(w.rows, end * kPanelRows) - next * kPanelRows;
-      view.out = out + next * kPanelRows;
+      view.out = out + row_begin * out_stride + next * kPanelRows;
       K.matmul(tokens, view);
       next = end;
     }
@@ -200,6 +210,7 @@ struct FastOpsOf {
         .name = name,
         .quantize = Quantize,
         .matmul = Matmul,
+        .matmul_rows = MatmulRows,
         .rms_norm = K.rms_norm,
         .layer_norm = K.layer_norm,
         .add = K.add,

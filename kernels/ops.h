@@ -35,6 +35,11 @@ class Activations {
   // stride() apart: k rounded up to a multiple of 32.
   void Resize(int64_t m, int64_t k);
 
+  // Row i of this one = row j of `from`, in both forms; without the fp32 form
+  // where only quantised weights will read it. Same k.
+  enum class Copied { kBothForms, kInt8 };
+  void CopyRow(int64_t i, const Activations& from, int64_t j, Copied what);
+
   int64_t m() const { return m_; }
   int64_t k() const { return k_; }
   int64_t stride() const { return stride_; }
@@ -123,6 +128,12 @@ struct Ops {
   void (*matmul)(const Activations& x, const PackedMatrix& w,
                  int64_t panel_begin, int64_t panel_end, float* out,
                  int64_t out_stride);
+
+  // The same for rows [row_begin, row_end) of x alone: an expert's tokens.
+  // Each is written where matmul writes it.
+  void (*matmul_rows)(const Activations& x, int64_t row_begin, int64_t row_end,
+                      const PackedMatrix& w, int64_t panel_begin,
+                      int64_t panel_end, float* out, int64_t out_stride);
 
   // out = x / sqrt(mean(x^2) + eps) * weight; out may be x            [n]
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps,

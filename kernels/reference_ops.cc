@@ -18,20 +18,28 @@ void Quantize(Activations& x, int64_t begin, int64_t end) {
         end, x.m());
 }
 
-void Matmul(const Activations& x, const PackedMatrix& w, int64_t panel_begin,
-            int64_t panel_end, float* out, int64_t out_stride) {
+void MatmulRows(const Activations& x, int64_t row_begin, int64_t row_end,
+                const PackedMatrix& w, int64_t panel_begin, int64_t panel_end,
+                float* out, int64_t out_stride) {
   CHECK(x.k() == w.cols, "activations {} wide, weights {}", x.k(), w.cols);
+  CHECK(0 <= row_begin && row_begin <= row_end && row_end <= x.m(),
+        "rows {}..{} of {}", row_begin, row_end, x.m());
   std::vector<float> row(static_cast<size_t>(w.cols));
   const int64_t end = std::min(w.rows, panel_end * kPanelRows);
   for (int64_t r = panel_begin * kPanelRows; r < end; ++r) {
     UnpackRow(w, r, row.data());
-    for (int64_t i = 0; i < x.m(); ++i) {
+    for (int64_t i = row_begin; i < row_end; ++i) {
       const float* xi = x.row(i);
       double sum = 0;
       for (int64_t c = 0; c < w.cols; ++c) sum += double{row[c]} * xi[c];
       out[i * out_stride + r] = static_cast<float>(sum);
     }
   }
+}
+
+void Matmul(const Activations& x, const PackedMatrix& w, int64_t panel_begin,
+            int64_t panel_end, float* out, int64_t out_stride) {
+  MatmulRows(x, 0, x.m(), w, panel_begin, panel_end, out, out_stride);
 }
 
 void RmsNorm(const float* x, const float* weight, int64_t n, float eps,
@@ -233,6 +241,7 @@ const Ops& ReferenceOps() {
       .name = "reference",
       .quantize = Quantize,
       .matmul = Matmul,
+      .matmul_rows = MatmulRows,
       .rms_norm = RmsNorm,
       .layer_norm = LayerNorm,
       .add = Add,

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "expert_workers/engine/forward/language_model.h"
@@ -100,6 +101,12 @@ std::vector<float> Interleaved(const std::vector<float>& values, size_t cols,
   return out;
 }
 
+// A layer's experts in one tensor, as GGUF has them.
+struct Stack {
+  std::vector<uint64_t> dims;  // of one
+  std::map<int, std::string> experts;
+};
+
 void WriteGguf(const Json& golden, const std::string& path) {
   const Json& gguf = golden["gguf"];
   const Json& keys = gguf["keys"];
@@ -124,7 +131,9 @@ void WriteGguf(const Json& golden, const std::string& path) {
   const auto heads = keys["attention.head_count"].get<size_t>();
   const auto head_dim = keys.value(
       "attention.key_length", keys["embedding_length"].get<size_t>() / heads);
-  const weights::HfNames names(*families::FindFamily(architecture));
+  const weights::HfNames names(
+      *families::FindGgufFamily(architecture, keys.contains("expert_count")));
+  std::map<std::string, Stack> stacks;
   for (const auto& [name, shape] : golden["tensors"].items()) {
     std::vector<float> values = Values(name, golden);
     const bool norm = name.find("norm") != std::string::npos;
@@ -140,8 +149,32 @@ void WriteGguf(const Json& golden, const std::string& path) {
     std::ranges::reverse(dims);
     const auto type =
         matrix ? kernels::QuantType::kF16 : kernels::QuantType::kF32;
-    file.Tensor(names.Translate(name).value(), static_cast<uint32_t>(type),
-                dims, matrix ? BytesOf(Halves(values)) : BytesOf(values));
+    const std::string bytes =
+        matrix ? BytesOf(Halves(values)) : BytesOf(values);
+    std::string translated = names.Translate(name).value();
+    if (const size_t expert = translated.find(".expert.");
+        expert != std::string::npos) {
+      const size_t number = expert + 8;
+      const size_t dot = translated.find('.', number);
+      Stack& stack =
+          stacks[translated.substr(0, expert) + translated.substr(dot)];
+      stack.dims = dims;
+      stack.experts[std::stoi(translated.substr(number))] = bytes;
+      continue;
+    }
+    if (translated.ends_with("gate_inp_shexp.weight")) {  // a vector there
+      file.Tensor(translated, 0, {dims[0]}, BytesOf(values));
+      continue;
+    }
+    file.Tensor(translated, static_cast<uint32_t>(type), dims, bytes);
+  }
+  for (const auto& [name, stack] : stacks) {
+    std::vector<uint64_t> dims = stack.dims;
+    dims.push_back(stack.experts.size());
+    std::string bytes;
+    for (const auto& [number, expert] : stack.experts) bytes += expert;
+    file.Tensor(name, static_cast<uint32_t>(kernels::QuantType::kF16), dims,
+                bytes);
   }
   if (gguf.contains("rope_factors")) {
     const auto factors = gguf["rope_factors"].get<std::vector<float>>();
@@ -274,7 +307,9 @@ INSTANTIATE_TEST_SUITE_P(All, FamilyGolden,
                                            "llama_linear", "llama_yarn",
                                            "mistral", "mistral_full", "qwen2",
                                            "qwen2_window", "qwen3", "gemma3",
-                                           "gemma3_scalar"),
+                                           "gemma3_scalar", "mixtral", "olmoe",
+                                           "qwen2moe", "qwen3moe",
+                                           "qwen3moe_raw"),
                          [](const auto& which) { return which.param; });
 
 }  // namespace

@@ -22,6 +22,8 @@ class DecoderParts {
   virtual void ProjectQkv(const AttentionTensors& tensors) = 0;
   // Each head of q and k = rms_norm(itself) * weight [head_dim].
   virtual void NormQueryAndKey(const float* query, const float* key) = 0;
+  // q and k, all heads at once, = rms_norm(itself) * weight.
+  virtual void NormWholeQueryAndKey(const float* query, const float* key) = 0;
   // Rotates q and k by position; stores k and v in the layer's pages.
   virtual void RotateAndStore() = 0;
   // attended = softmax(q k * scale) v: causal, within the layer's window.
@@ -34,6 +36,13 @@ class DecoderParts {
   // activated = activation(gate hidden) * (up hidden): SwiGLU, GeGLU.
   virtual void GatedUp(Activation activation,
                        const FeedForwardTensors& tensors) = 0;
+  // The plan of a mixture: which experts compute each row of hidden, and what
+  // their results weigh.
+  virtual void Route(const MoeTensors& tensors) = 0;
+  // x += sum of weight * expert(hidden), in the order in which they are chosen.
+  virtual void AddExperts(const MoeTensors& tensors) = 0;
+  // x += sigmoid(gate hidden) * expert(hidden).
+  virtual void AddSharedExpert(const SharedExpertTensors& tensors) = 0;
   // x += down activated.
   virtual void AddFeedForward(const FeedForwardTensors& tensors) = 0;
   // x += rms_norm(down activated) * norm.

@@ -53,6 +53,30 @@ void AttentionTensors::List(TensorList& t, Biases biases) {
   }
 }
 
+void ListExpert(TensorList& t, const ExpertNames& names,
+                ExpertTensors* expert) {
+  t.Add({"ffn_gate_exps.weight", names.gate, kExpertFfn, kHidden},
+        &expert->gate);
+  t.Add({"ffn_up_exps.weight", names.up, kExpertFfn, kHidden}, &expert->up);
+  t.Add({"ffn_down_exps.weight", names.down, kHidden, kExpertFfn},
+        &expert->down);
+}
+
+void SharedExpertTensors::List(TensorList& t) {
+  t.Add({"ffn_gate_shexp.weight", "mlp.shared_expert.gate_proj.weight",
+         kSharedFfn, kHidden},
+        &expert.gate);
+  t.Add({"ffn_up_shexp.weight", "mlp.shared_expert.up_proj.weight", kSharedFfn,
+         kHidden},
+        &expert.up);
+  t.Add({"ffn_down_shexp.weight", "mlp.shared_expert.down_proj.weight", kHidden,
+         kSharedFfn},
+        &expert.down);
+  t.Add({"ffn_gate_inp_shexp.weight", "mlp.shared_expert_gate.weight", kOne,
+         kHidden},
+        &gate);
+}
+
 void FeedForwardTensors::List(TensorList& t) {
   t.Add({"ffn_gate.weight", "mlp.gate_proj.weight", kFfn, kHidden}, &gate);
   t.Add({"ffn_up.weight", "mlp.up_proj.weight", kFfn, kHidden}, &up);

@@ -3,6 +3,8 @@
 #define CONCLAVE_EXPERT_WORKERS_FAMILIES_DECODER_TENSORS_H_
 
 #include <memory>
+#include <span>
+#include <string_view>
 
 #include "expert_workers/families/family.h"
 #include "kernels/packed_matrix.h"
@@ -48,6 +50,35 @@ struct FeedForwardTensors {
   void List(TensorList& tensors);
 };
 
+// One MoE expert: a SwiGLU of its own.
+struct ExpertTensors {
+  kernels::PackedMatrix gate, up, down;
+};
+
+// What a family's files call an expert's three matrices.
+struct ExpertNames {
+  std::string_view gate = "gate_proj.weight";
+  std::string_view up = "up_proj.weight";
+  std::string_view down = "down_proj.weight";
+};
+
+void ListExpert(TensorList& tensors, const ExpertNames& names,
+                ExpertTensors* expert);
+
+// A layer's mixture: the gate's matrix, and experts once they are bound.
+struct MoeTensors {
+  kernels::PackedMatrix gate;  // [num_experts, hidden_size]
+  std::span<const ExpertTensors> experts;
+};
+
+// An expert that every token uses, weighed by a gate of its own.
+struct SharedExpertTensors {
+  ExpertTensors expert;
+  const float* gate = nullptr;  // [hidden_size]; its sigmoid is the weight
+
+  void List(TensorList& tensors);
+};
+
 // `facts` completed for a decoder whose layers are `Layer`s.
 template <typename Layer>
 constexpr Family DecoderFamily(Family facts) {
@@ -58,6 +89,19 @@ constexpr Family DecoderFamily(Family facts) {
     return std::make_unique<Layer>();
   };
   return facts;
+}
+
+// The same for layers that are mixtures.
+template <typename Layer>
+constexpr Family MoeFamily(
+    Family facts,
+    void (*list_expert)(TensorList& tensors, ExpertTensors* expert) =
+        [](TensorList& t, ExpertTensors* expert) {
+          ListExpert(t, {}, expert);
+        }) {
+  if (facts.hf_experts.empty()) facts.hf_experts = "mlp.experts.";
+  facts.list_expert = list_expert;
+  return DecoderFamily<Layer>(facts);
 }
 
 }  // namespace conclave::families

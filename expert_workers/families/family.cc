@@ -1,14 +1,18 @@
 #include "expert_workers/families/family.h"
 
+#include "expert_workers/families/decoder_tensors.h"
+
 namespace conclave::families {
 
 // Each in its own file.
-extern const Family kBert, kGemma3, kLlama, kQwen2, kQwen3;
+extern const Family kBert, kGemma3, kLlama, kMixtral, kOlmoe, kQwen2, kQwen2Moe,
+    kQwen3, kQwen3Moe;
 
 namespace {
 
-constexpr const Family* kFamilies[] = {&kBert, &kGemma3, &kLlama, &kQwen2,
-                                       &kQwen3};
+constexpr const Family* kFamilies[] = {&kBert,     &kGemma3, &kLlama,
+                                       &kMixtral,  &kOlmoe,  &kQwen2,
+                                       &kQwen2Moe, &kQwen3,  &kQwen3Moe};
 
 constexpr int64_t kMaxTokenTypes = 16;
 
@@ -33,6 +37,19 @@ void Append(std::string_view name, std::string* list) {
 const Family* FindFamily(std::string_view architecture) {
   for (const Family* family : kFamilies) {
     if (family->architecture == architecture) return family;
+  }
+  return nullptr;
+}
+
+const Family* FindGgufFamily(std::string_view architecture, bool has_experts) {
+  for (const Family* family : kFamilies) {
+    const std::string_view name = family->gguf_architecture.empty()
+                                      ? family->architecture
+                                      : family->gguf_architecture;
+    if (family->in_gguf && name == architecture &&
+        (family->list_expert != nullptr) == has_experts) {
+      return family;
+    }
   }
   return nullptr;
 }
@@ -78,6 +95,13 @@ std::vector<TensorRule> RulesOf(void (*list)(TensorList& tensors)) {
   return std::move(collector.rules);
 }
 
+std::vector<TensorRule> ExpertRules(const Family& family) {
+  RuleCollector collector;
+  ExpertTensors expert;
+  if (family.list_expert != nullptr) family.list_expert(collector, &expert);
+  return std::move(collector.rules);
+}
+
 int64_t Extent(Side side, const weights::ModelHyperparameters& model) {
   switch (side) {
     case Side::kOne:
@@ -92,6 +116,12 @@ int64_t Extent(Side side, const weights::ModelHyperparameters& model) {
       return model.head_dim;
     case Side::kFfn:
       return model.intermediate_size;
+    case Side::kExperts:
+      return model.moe.num_experts;
+    case Side::kExpertFfn:
+      return model.moe.intermediate_size;
+    case Side::kSharedFfn:
+      return model.moe.shared_intermediate_size;
     case Side::kVocab:
       return model.vocab_size;
     case Side::kContext:

@@ -24,6 +24,9 @@ enum class Side {
   kKeyValue,  // num_kv_heads * head_dim
   kHead,      // head_dim
   kFfn,
+  kExperts,    // MoE experts of a layer
+  kExpertFfn,  // width of one
+  kSharedFfn,  // width of the shared expert
   kVocab,
   kContext,
   kRopePairs,   // head_dim / 2
@@ -51,6 +54,7 @@ class TensorList {
 };
 
 class DecoderParts;
+struct ExpertTensors;  // decoder_tensors.h
 
 // One layer's tensors and its computation.
 class DecoderLayer {
@@ -58,6 +62,8 @@ class DecoderLayer {
   virtual ~DecoderLayer() = default;
   virtual void List(TensorList& tensors) = 0;
   virtual void Run(DecoderParts& parts) const = 0;
+  // A mixture's experts, one for each of num_experts; they outlive the layer.
+  virtual void BindExperts(std::span<const ExpertTensors> /*experts*/) {}
 };
 
 // Which layers look back over a window only.
@@ -77,8 +83,9 @@ struct HuggingFaceName {
 };
 
 struct Family {
-  // GGUF's general.architecture, and our name.
+  // Our name, and GGUF's general.architecture unless that is another.
   std::string_view architecture;
+  std::string_view gguf_architecture = {};
   std::span<const HuggingFaceName> hugging_face;
 
   // What stands before a layer's number in Hugging Face's names, what may
@@ -109,16 +116,30 @@ struct Family {
   // x = embedding * sqrt(hidden_size).
   bool scales_embedding = false;
 
+  // Mixture of experts: what stands between a layer's and an expert's number in
+  // Hugging Face's names ("mlp.experts."), whether the weights of the chosen
+  // sum to 1 where no key says it, and whether config.json says it at all.
+  std::string_view hf_experts = {};
+  bool renormalizes = false;
+  bool hf_says_renormalize = false;
+
   // Its groups of tensors; `head` is nullptr where there is none.
   void (*list_embedding)(TensorList& tensors) = nullptr;
   void (*list_layer)(TensorList& tensors) = nullptr;
   void (*list_head)(TensorList& tensors) = nullptr;
+  // One MoE expert's; nullptr: a dense family. They are stored under
+  // "blk.N.expert.E."; GGUF files stack the experts of a layer in one tensor
+  // of three dimensions, "blk.N." and the rule's name.
+  void (*list_expert)(TensorList& tensors, ExpertTensors* expert) = nullptr;
   // nullptr: not a decoder.
   std::unique_ptr<DecoderLayer> (*new_layer)() = nullptr;
 };
 
 // nullptr when there is none.
 const Family* FindFamily(std::string_view architecture);
+// That of a GGUF file: general.architecture, and whether it has experts
+// ("llama" with experts is Mixtral). nullptr when there is none.
+const Family* FindGgufFamily(std::string_view architecture, bool has_experts);
 struct NamedFamily {
   const Family* family = nullptr;
   const HuggingFaceName* name = nullptr;
@@ -132,6 +153,7 @@ std::string HuggingFaceArchitectures();
 
 // The rules of one group.
 std::vector<TensorRule> RulesOf(void (*list)(TensorList& tensors));
+std::vector<TensorRule> ExpertRules(const Family& family);
 
 // How long a side is; -1 for kTokenTypes, which only Fits knows.
 int64_t Extent(Side side, const weights::ModelHyperparameters& model);

@@ -6,7 +6,7 @@ namespace conclave::families {
 namespace {
 
 struct Layer final : PreNormLayer {
-  Layer() : PreNormLayer(Biases::kOptional, HeadNorms::kQueryAndKey) {}
+  Layer() : PreNormLayer(Biases::kOptional, QkNorms::kEachHead) {}
 };
 
 constexpr HuggingFaceName kNames[] = {

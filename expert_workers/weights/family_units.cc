@@ -24,6 +24,28 @@ class UnitSorter {
     return absl::OkStatus();
   }
 
+  // GGUF's stacks of a layer's experts -> a tensor for each expert. Their
+  // sizes are checked with the tensors that they become.
+  absl::Status Unstack(std::span<const TensorRule> rules) {
+    for (int64_t layer = 0; layer < model_.num_layers; ++layer) {
+      for (const TensorRule& rule : rules) {
+        const auto it =
+            tensors_.find(fmt::format("blk.{}.{}", layer, rule.gguf));
+        if (it == tensors_.end()) continue;
+        const SourceTensor stack = it->second;
+        if (stack.stacked != model_.moe.num_experts ||
+            stack.rows % stack.stacked != 0) {
+          return InvalidArgument("tensor {} has {} experts; the model has {}",
+                                 stack.name, stack.stacked,
+                                 model_.moe.num_experts);
+        }
+        tensors_.erase(it);
+        RETURN_IF_ERROR(TakeApart(stack, layer, rule.gguf));
+      }
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status Take(std::string name, std::span<const TensorRule> rules,
                     std::string_view prefix) {
     if (rules.empty()) return absl::OkStatus();
@@ -44,6 +66,21 @@ class UnitSorter {
   }
 
  private:
+  absl::Status TakeApart(const SourceTensor& stack, int64_t layer,
+                         std::string_view name) {
+    std::vector<SourceTensor> parts;
+    SourceTensor part = stack;
+    part.stacked = 1;
+    part.rows = stack.rows / stack.stacked;
+    const int64_t bytes = part.rows * kernels::RowBytes(stack.type, stack.cols);
+    for (int64_t e = 0; e < stack.stacked; ++e) {
+      part.name = fmt::format("blk.{}.expert.{}.{}", layer, e, name);
+      parts.push_back(part);
+      part.offset += bytes;
+    }
+    return AddTensors(std::move(parts));
+  }
+
   absl::Status TakeTensor(const TensorRule& rule, const std::string& name,
                           UnitSource* unit) {
     const auto it = tensors_.find(name);
@@ -54,7 +91,9 @@ class UnitSorter {
     }
     SourceTensor& tensor = it->second;
     const bool is_vector = rule.rows == families::Side::kOne;
-    if (tensor.is_vector != is_vector ||
+    // Hugging Face writes a projection to one value as a matrix of one row.
+    if (is_vector && tensor.rows == 1) tensor.is_vector = true;
+    if (tensor.is_vector != is_vector || tensor.stacked != 1 ||
         !families::Fits(rule.rows, model_, tensor.rows) ||
         !families::Fits(rule.cols, model_, tensor.cols)) {
       return InvalidArgument(
@@ -91,9 +130,16 @@ absl::StatusOr<std::vector<UnitSource>> SortIntoUnits(
   RETURN_IF_ERROR(
       sorter.Take("embedding", families::RulesOf(family.list_embedding), ""));
   const std::vector<TensorRule> layer = families::RulesOf(family.list_layer);
+  const std::vector<TensorRule> expert = families::ExpertRules(family);
+  RETURN_IF_ERROR(sorter.Unstack(expert));
   for (int64_t i = 0; i < model.num_layers; ++i) {
     RETURN_IF_ERROR(sorter.Take(fmt::format("layer.{}", i), layer,
                                 fmt::format("blk.{}.", i)));
+    for (int64_t e = 0; e < model.moe.num_experts; ++e) {
+      RETURN_IF_ERROR(sorter.Take(fmt::format("layer.{}.expert.{}", i, e),
+                                  expert,
+                                  fmt::format("blk.{}.expert.{}.", i, e)));
+    }
   }
   RETURN_IF_ERROR(sorter.Take("head", families::RulesOf(family.list_head), ""));
   return sorter.Finish();

@@ -145,26 +145,41 @@ absl::Status ReadHeads(const Keys& keys, ModelHyperparameters* model) {
   return absl::OkStatus();
 }
 
+absl::Status ReadExperts(const Keys& keys, const families::Family& family,
+                         ModelHyperparameters* model) {
+  MoeHyperparameters& moe = model->moe;
+  ASSIGN_OR_RETURN(moe.num_experts, keys.Int("expert_count"));
+  ASSIGN_OR_RETURN(moe.experts_per_token, keys.Int("expert_used_count"));
+  ASSIGN_OR_RETURN(moe.intermediate_size, keys.Int("expert_feed_forward_length",
+                                                   model->intermediate_size));
+  ASSIGN_OR_RETURN(moe.shared_intermediate_size,
+                   keys.Int("expert_shared_feed_forward_length", 0));
+  moe.renormalize = family.renormalizes;
+  RETURN_IF_ERROR(keys.Expect("expert_weights_scale", 0.0f));
+  // Layers that are not mixtures, and gates that this family does not have.
+  RETURN_IF_ERROR(keys.Expect("leading_dense_block_count", 0.0f));
+  RETURN_IF_ERROR(keys.Expect("interleave_moe_layer_step", 1.0f));
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<ModelHyperparameters> ReadGgufConfig(
     const GgufFile& file, const families::Family& family, int64_t vocab_size) {
-  const Keys keys(file, family.architecture);
+  const Keys keys(file, family.gguf_architecture.empty()
+                            ? family.architecture
+                            : family.gguf_architecture);
   ModelHyperparameters model;
   model.architecture = family.architecture;
   model.vocab_size = vocab_size;
-  ASSIGN_OR_RETURN(const int64_t experts, keys.Int("expert_count", 0));
-  if (experts != 0) {
-    return Unimplemented(
-        "{} experts per layer; only dense models are "
-        "supported",
-        experts);
-  }
   RETURN_IF_ERROR(keys.Expect("attn_logit_softcapping", 0.0f));
   RETURN_IF_ERROR(keys.Expect("final_logit_softcapping", 0.0f));
   ASSIGN_OR_RETURN(model.num_layers, keys.Int("block_count"));
   ASSIGN_OR_RETURN(model.hidden_size, keys.Int("embedding_length"));
   ASSIGN_OR_RETURN(model.intermediate_size, keys.Int("feed_forward_length"));
+  if (family.list_expert != nullptr) {
+    RETURN_IF_ERROR(ReadExperts(keys, family, &model));
+  }
   RETURN_IF_ERROR(ReadHeads(keys, &model));
   ASSIGN_OR_RETURN(model.max_context, keys.Int("context_length"));
   ASSIGN_OR_RETURN(model.norm_eps,

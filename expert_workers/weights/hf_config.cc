@@ -80,6 +80,10 @@ absl::Status ReadWindows(const Json& config, const families::NamedFamily& named,
     return Unimplemented("\"sliding_window\" is null; the {} family has one",
                          named.family->architecture);
   }
+  if (!config.contains("sliding_window") && named.name->default_window == 0 &&
+      windows == Windows::kEveryLayer) {
+    return absl::OkStatus();
+  }
   ASSIGN_OR_RETURN(const int64_t window,
                    Int(config, "sliding_window", named.name->default_window));
   const Json* types = Member(config, "layer_types");
@@ -91,6 +95,38 @@ absl::Status ReadWindows(const Json& config, const families::NamedFamily& named,
                    Int(config, "sliding_window_pattern",
                        named.family->full_attention_every));
   return SetWindows(windows, window, first, every, model);
+}
+
+// An integer that files write under one of two names.
+absl::StatusOr<int64_t> IntOf(const Json& config, std::string_view key,
+                              std::string_view other) {
+  return config.contains(key) ? Int(config, key) : Int(config, other);
+}
+
+absl::Status ReadExperts(const Json& config, const families::Family& family,
+                         ModelHyperparameters* model) {
+  MoeHyperparameters& moe = model->moe;
+  ASSIGN_OR_RETURN(moe.num_experts,
+                   IntOf(config, "num_experts", "num_local_experts"));
+  ASSIGN_OR_RETURN(moe.experts_per_token, Int(config, "num_experts_per_tok"));
+  ASSIGN_OR_RETURN(moe.intermediate_size, Int(config, "moe_intermediate_size",
+                                              model->intermediate_size));
+  ASSIGN_OR_RETURN(moe.shared_intermediate_size,
+                   Int(config, "shared_expert_intermediate_size", 0));
+  moe.renormalize = family.renormalizes;
+  if (family.hf_says_renormalize) {
+    ASSIGN_OR_RETURN(const auto says, BoolMember(config, "norm_topk_prob"));
+    moe.renormalize = says.value_or(false);
+  }
+  // Layers that are not mixtures are not supported.
+  ASSIGN_OR_RETURN(const int64_t step, Int(config, "decoder_sparse_step", 1));
+  const Json* dense = Member(config, "mlp_only_layers");
+  if (step != 1 || (dense != nullptr && !dense->empty())) {
+    return Unimplemented(
+        "some layers are not mixtures (\"decoder_sparse_step\", "
+        "\"mlp_only_layers\"); every layer has to be one");
+  }
+  return ExpectNothing(config, "clip_qkv");
 }
 
 absl::Status ReadDecoder(const Json& config, const families::NamedFamily& named,
@@ -112,6 +148,9 @@ absl::Status ReadDecoder(const Json& config, const families::NamedFamily& named,
       return InvalidArgument("\"query_pre_attn_scalar\" is {}", scalar);
     }
     model->attention_scale = 1.0f / std::sqrt(scalar);
+  }
+  if (family.list_expert != nullptr) {
+    RETURN_IF_ERROR(ReadExperts(config, family, model));
   }
   RETURN_IF_ERROR(ReadHfRope(config, family, model));
   return ReadWindows(config, named, model);

@@ -25,6 +25,20 @@ HfNames::HfNames(const families::Family& family) : family_(family) {
        families::RulesOf(family.list_layer)) {
     layer_[rule.hugging_face] = rule.gguf;
   }
+  for (const families::TensorRule& rule : families::ExpertRules(family)) {
+    expert_[rule.hugging_face] = rule.gguf;
+  }
+}
+
+std::optional<std::string> HfNames::TranslateExpert(
+    std::string_view name) const {
+  const size_t dot = name.find('.');
+  if (dot == std::string_view::npos || !IsDigits(name.substr(0, dot))) {
+    return std::nullopt;
+  }
+  const auto it = expert_.find(name.substr(dot + 1));
+  if (it == expert_.end()) return std::nullopt;
+  return fmt::format("expert.{}.{}", name.substr(0, dot), it->second);
 }
 
 std::optional<std::string> HfNames::Translate(std::string_view name) const {
@@ -44,6 +58,12 @@ std::optional<std::string> HfNames::Translate(std::string_view name) const {
   name.remove_prefix(dot + 1);
   // A buffer that old checkpoints carry.
   if (name == "self_attn.rotary_emb.inv_freq") return "";
+  if (!family_.hf_experts.empty() && name.starts_with(family_.hf_experts)) {
+    name.remove_prefix(family_.hf_experts.size());
+    const auto expert = TranslateExpert(name);
+    if (!expert) return std::nullopt;
+    return fmt::format("blk.{}.{}", layer, *expert);
+  }
   const auto it = layer_.find(name);
   if (it == layer_.end()) return std::nullopt;
   return fmt::format("blk.{}.{}", layer, it->second);

@@ -16,6 +16,8 @@ class HfNames {
   explicit HfNames(const families::Family& family);
 
   // "model.layers.3.self_attn.q_proj.weight" -> "blk.3.attn_q.weight".
+  // "model.layers.3.mlp.experts.5.up_proj.weight" ->
+  // "blk.3.expert.5.ffn_up_exps.weight".
   //   ""       a tensor that inference does not use (position ids, the pooler)
   //   nothing  a name that the family does not have
   std::optional<std::string> Translate(std::string_view name) const;
@@ -25,6 +27,10 @@ class HfNames {
   // Hugging Face's -> GGUF's, the layers' after their number.
   std::map<std::string_view, std::string_view> model_;
   std::map<std::string_view, std::string_view> layer_;
+  // After an expert's number.
+  std::map<std::string_view, std::string_view> expert_;
+
+  std::optional<std::string> TranslateExpert(std::string_view name) const;
 };
 
 }  // namespace conclave::weights

@@ -74,6 +74,33 @@ absl::Status CheckRope(const ModelHyperparameters& model) {
   return absl::OkStatus();
 }
 
+// Many more than any model has; everything fits 32 bits.
+constexpr int64_t kMaxExperts = 4096;
+
+absl::Status CheckMoe(const families::Family& family,
+                      const ModelHyperparameters& model) {
+  const MoeHyperparameters& moe = model.moe;
+  if (family.list_expert == nullptr) {
+    if (moe == MoeHyperparameters{}) return absl::OkStatus();
+    return InvalidArgument("the {} family has no experts", family.architecture);
+  }
+  RETURN_IF_ERROR(CheckRange("num_experts", moe.num_experts, 1, kMaxExperts));
+  RETURN_IF_ERROR(CheckRange("experts_per_token", moe.experts_per_token, 1,
+                             moe.num_experts));
+  RETURN_IF_ERROR(CheckRange("an expert's intermediate_size",
+                             moe.intermediate_size, 1, 1 << 20));
+  RETURN_IF_ERROR(CheckRange("the shared expert's intermediate_size",
+                             moe.shared_intermediate_size, 0, 1 << 20));
+  for (const int64_t width :
+       {moe.intermediate_size, moe.shared_intermediate_size}) {
+    if (width % kernels::kActivationBlock != 0) {
+      return Unimplemented("an expert's width {} is not a multiple of {}",
+                           width, kernels::kActivationBlock);
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status SetWindows(families::Windows windows, int64_t window,
@@ -122,6 +149,7 @@ absl::Status CheckHyperparameters(const families::Family& family,
   RETURN_IF_ERROR(CheckPositive("norm_eps", model.norm_eps));
   RETURN_IF_ERROR(CheckNotNegative("attention_scale", model.attention_scale));
   RETURN_IF_ERROR(CheckRope(model));
+  RETURN_IF_ERROR(CheckMoe(family, model));
   if (!model.layer_windows.empty() &&
       static_cast<int64_t>(model.layer_windows.size()) != model.num_layers) {
     return InvalidArgument("{} layers, but {} windows", model.num_layers,

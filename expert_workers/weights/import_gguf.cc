@@ -21,6 +21,7 @@ std::vector<SourceTensor> TensorsOf(const GgufFile& file) {
     tensor.rows = 1;
     for (size_t i = 1; i < from.dims.size(); ++i) tensor.rows *= from.dims[i];
     tensor.is_vector = from.dims.size() == 1;
+    if (from.dims.size() == 3) tensor.stacked = from.dims[2];
     tensor.offset = from.offset;
     tensors.push_back(std::move(tensor));
   }
@@ -61,11 +62,17 @@ absl::StatusOr<ModelSource> Open(std::shared_ptr<ByteSource> file) {
   if (!architecture) {
     return InvalidArgument("key general.architecture is missing");
   }
-  const families::Family* family = families::FindFamily(*architecture);
-  if (family == nullptr || !family->in_gguf) {
+  ASSIGN_OR_RETURN(
+      const auto experts,
+      gguf.Int(fmt::format("{}.expert_count", architecture->substr(0, 64))));
+  const bool has_experts = experts.value_or(0) != 0;
+  const families::Family* family =
+      families::FindGgufFamily(*architecture, has_experts);
+  if (family == nullptr) {
     return Unimplemented(
-        "architecture \"{}\" is not supported; GGUF files may hold {}",
-        architecture->substr(0, 64), families::GgufArchitectures());
+        "architecture \"{}\"{} is not supported; GGUF files may hold {}",
+        architecture->substr(0, 64), has_experts ? " with experts" : "",
+        families::GgufArchitectures());
   }
   ModelSource source;
   source.name = file->name();

@@ -98,7 +98,7 @@ TEST(ImportGguf, UnknownKindsSayWhatIsSupported) {
   EXPECT_EQ(architecture.status().code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(
       MessageOf(architecture),
-      AllOf(HasSubstr("mamba"), HasSubstr("gemma3, llama, qwen2, qwen3")));
+      AllOf(HasSubstr("mamba"), HasSubstr("gemma3, llama, mixtral, olmoe")));
 
   std::string file = TinyModel().Build();
   file.replace(file.find("smollm"), 6, "smollx");
@@ -108,9 +108,42 @@ TEST(ImportGguf, UnknownKindsSayWhatIsSupported) {
               AllOf(HasSubstr("smollx"), HasSubstr("llama-bpe")));
 
   tiny = TinyModel();
-  tiny.more = [](GgufBuilder* more) { more->Int("llama.expert_count", 8); };
-  EXPECT_EQ(Open(tiny.Build()).status().code(),
-            absl::StatusCode::kUnimplemented);
+  tiny.architecture = "qwen2";
+  tiny.more = [](GgufBuilder* more) { more->Int("qwen2.expert_count", 8); };
+  const auto experts = Open(tiny.Build());
+  EXPECT_EQ(experts.status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(MessageOf(experts), HasSubstr("\"qwen2\" with experts"));
+}
+
+// A llama with experts is Mixtral: its tensors are others.
+TEST(ImportGguf, LyingNumbersOfExpertsAreRefused) {
+  const struct {
+    uint32_t count, used;
+    const char* says;
+  } cases[] = {{8, 0, "experts_per_token is 0"},
+               {8, 9, "experts_per_token is 9; it must be 1..8"},
+               {0xffffffffu, 2, "num_experts"},
+               {8, 2, "ffn_gate_inp.weight is missing"}};
+  for (const auto& lie : cases) {
+    TinyModel tiny;
+    tiny.more = [&](GgufBuilder* file) {
+      file->Int("llama.expert_count", lie.count);
+      file->Int("llama.expert_used_count", lie.used);
+    };
+    const auto refused = Open(tiny.Build());
+    EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(MessageOf(refused), HasSubstr(lie.says));
+  }
+  // A stack of another number of experts than the keys say.
+  TinyModel tiny;
+  tiny.more = [](GgufBuilder* file) {
+    file->Int("llama.expert_count", 4);
+    file->Int("llama.expert_used_count", 2);
+    file->Tensor("blk.0.ffn_gate_exps.weight", 0, {32, 32, 3},
+                 std::string(32 * 32 * 3 * 4, '\0'));
+  };
+  EXPECT_THAT(MessageOf(Open(tiny.Build())),
+              HasSubstr("ffn_gate_exps.weight has 3 experts; the model has 4"));
 }
 
 TEST(ImportGguf, HostileNumbersAreRefused) {

@@ -12,6 +12,13 @@ constexpr std::string_view kMagic = "conclave manifest";
 // 2: as in docs/weights_on_disk.md. 1 had no windows, local base, YaRN's
 // numbers, attention scale or rules for spaces; it is still read.
 constexpr uint32_t kFormat = 2;
+// 3: 2 and the numbers of a mixture of experts. Written for such models alone,
+// so that a dense model keeps the version that it had.
+constexpr uint32_t kMoeFormat = 3;
+
+uint32_t FormatOf(const ModelHyperparameters& model) {
+  return model.moe.num_experts > 0 ? kMoeFormat : kFormat;
+}
 
 void Encode(const ModelHyperparameters& model, WireWriter* out) {
   out->String(model.architecture);
@@ -38,6 +45,12 @@ void Encode(const ModelHyperparameters& model, WireWriter* out) {
   out->Count(model.layer_windows.size());
   for (const int64_t window : model.layer_windows) out->I64(window);
   out->F32(model.attention_scale);
+  if (FormatOf(model) < kMoeFormat) return;
+  out->I64(model.moe.num_experts);
+  out->I64(model.moe.experts_per_token);
+  out->I64(model.moe.intermediate_size);
+  out->I64(model.moe.shared_intermediate_size);
+  out->Bool(model.moe.renormalize);
 }
 
 void Decode(uint32_t format, WireReader* in, ModelHyperparameters* model) {
@@ -66,6 +79,12 @@ void Decode(uint32_t format, WireReader* in, ModelHyperparameters* model) {
   model->layer_windows.resize(in->Count(8));
   for (int64_t& window : model->layer_windows) window = in->I64();
   model->attention_scale = in->F32();
+  if (format < kMoeFormat) return;
+  model->moe.num_experts = in->I64();
+  model->moe.experts_per_token = in->I64();
+  model->moe.intermediate_size = in->I64();
+  model->moe.shared_intermediate_size = in->I64();
+  model->moe.renormalize = in->Bool();
 }
 
 void Encode(const TokenizerSpec& tokenizer, WireWriter* out) {
@@ -187,7 +206,7 @@ absl::Status Decode(WireReader* in, UnitInfo* unit) {
 std::string EncodeManifest(const ModelManifest& manifest) {
   WireWriter out;
   out.String(kMagic);
-  out.U32(kFormat);
+  out.U32(FormatOf(manifest.spec.hyperparameters));
   out.U32(kernels::kPackedLayoutVersion);
   out.String(manifest.source_digest);
   out.I64(manifest.total_bytes);
@@ -210,7 +229,7 @@ absl::StatusOr<ModelManifest> DecodeManifest(std::string_view encoded,
   WireReader in(encoded);
   const bool known = in.String() == kMagic;
   const uint32_t format = in.U32();
-  if (!known || format < 1 || format > kFormat) {
+  if (!known || format < 1 || format > kMoeFormat) {
     return DataLoss("the manifest of version {} has an unknown format",
                     version);
   }

@@ -24,6 +24,9 @@ struct SourceTensor {
   int64_t rows = 0;  // 1 for a vector
   int64_t cols = 0;
   bool is_vector = false;
+  // More than 1: that many matrices of rows / stacked each, one behind the
+  // other. Sorting into units takes them apart.
+  int64_t stacked = 1;
   size_t file = 0;     // index into ModelSource::files
   int64_t offset = 0;  // bytes from the start of the file
   // 0: rows lie in their order. Otherwise the source holds each head's rows

@@ -10,6 +10,18 @@
 
 namespace conclave::weights {
 
+// What a model's mixture-of-experts layers are; num_experts 0: it has none.
+struct MoeHyperparameters {
+  int64_t num_experts = 0;
+  int64_t experts_per_token = 0;
+  int64_t intermediate_size = 0;         // of one expert
+  int64_t shared_intermediate_size = 0;  // of the shared expert; 0: none
+  // Whether the weights of the experts chosen are made to sum to 1.
+  bool renormalize = false;
+
+  bool operator==(const MoeHyperparameters&) const = default;
+};
+
 // Numbers of one transformer. Field names are the field's own; counts are
 // elements.
 struct ModelHyperparameters {
@@ -41,6 +53,7 @@ struct ModelHyperparameters {
   std::vector<int64_t> layer_windows;
   float attention_scale = 0.0f;  // of q k; 0: 1 / sqrt(head_dim)
   bool tied_embeddings = false;
+  MoeHyperparameters moe;
 };
 
 enum class TokenizerKind : uint8_t {

@@ -107,6 +107,17 @@ void DecoderBlocks::NormQueryAndKey(const float* query, const float* key) {
   });
 }
 
+void DecoderBlocks::NormWholeQueryAndKey(const float* query, const float* key) {
+  ForRows([&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      float* q = qkv_.data() + i * QkvStride();
+      float* k = q + QuerySize();
+      ops_.rms_norm(q, query, QuerySize(), model_.norm_eps, q);
+      ops_.rms_norm(k, key, KeySize(), model_.norm_eps, k);
+    }
+  });
+}
+
 void DecoderBlocks::RotateAndStore() {
   const int64_t head_dim = model_.head_dim;
   ForRows([&](int64_t begin, int64_t end) {
@@ -201,6 +212,23 @@ void DecoderBlocks::GatedUp(families::Activation activation,
           gated(g, up_.data() + i * n + first, count, g);
         }
       });
+}
+
+void DecoderBlocks::Route(const families::MoeTensors& tensors) {
+  Grow(gate_logits_, m() * model_.moe.num_experts);
+  const Projection projections[] = {
+      {&tensors.gate, gate_logits_.data(), model_.moe.num_experts, nullptr}};
+  Project(hidden_, projections, compute_);
+  experts_.Route(hidden_, gate_logits_.data());
+}
+
+void DecoderBlocks::AddExperts(const families::MoeTensors& tensors) {
+  experts_.Add(hidden_, tensors, compute_, x_.data());
+}
+
+void DecoderBlocks::AddSharedExpert(
+    const families::SharedExpertTensors& tensors) {
+  experts_.AddShared(hidden_, tensors, compute_, x_.data());
 }
 
 void DecoderBlocks::AddFeedForward(

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "expert_workers/engine/compute.h"
+#include "expert_workers/engine/forward/experts.h"
 #include "expert_workers/engine/forward/language_model.h"
 #include "expert_workers/families/decoder_parts.h"
 #include "expert_workers/weights/model_spec.h"
@@ -31,7 +32,7 @@ class DecoderBlocks final : public families::DecoderParts {
  public:
   DecoderBlocks(const weights::ModelHyperparameters& model,
                 const kernels::Ops& ops)
-      : model_(model), ops_(ops) {}
+      : model_(model), ops_(ops), experts_(model, ops) {}
 
   // Begins a step: x [m, hidden_size] = the tokens' embeddings * scale.
   void Embed(const Batch& batch, const kernels::PackedMatrix& embedding,
@@ -42,6 +43,7 @@ class DecoderBlocks final : public families::DecoderParts {
   void Norm(const float* weight) override;
   void ProjectQkv(const families::AttentionTensors& tensors) override;
   void NormQueryAndKey(const float* query, const float* key) override;
+  void NormWholeQueryAndKey(const float* query, const float* key) override;
   void RotateAndStore() override;
   void Attend() override;
   void AddAttention(const families::AttentionTensors& tensors) override;
@@ -49,6 +51,9 @@ class DecoderBlocks final : public families::DecoderParts {
                           const float* norm) override;
   void GatedUp(families::Activation activation,
                const families::FeedForwardTensors& tensors) override;
+  void Route(const families::MoeTensors& tensors) override;
+  void AddExperts(const families::MoeTensors& tensors) override;
+  void AddSharedExpert(const families::SharedExpertTensors& tensors) override;
   void AddFeedForward(const families::FeedForwardTensors& tensors) override;
   void AddNormedFeedForward(const families::FeedForwardTensors& tensors,
                             const float* norm) override;
@@ -92,6 +97,9 @@ class DecoderBlocks final : public families::DecoderParts {
   int64_t KeySize() const { return model_.num_kv_heads * model_.head_dim; }
   // Of a row of q | k | v.
   int64_t QkvStride() const { return QuerySize() + 2 * KeySize(); }
+
+  ExpertBlocks experts_;
+  std::vector<float> gate_logits_;  // [m, num_experts]
 
   LayerPlace place_;
   const Batch* batch_ = nullptr;

@@ -34,12 +34,15 @@ class Decoder final : public LanguageModel {
 
   absl::Status Load(const families::Family& family,
                     const weights::ModelLease& lease);
+  absl::Status LoadExperts(const families::Family& family,
+                           const weights::ModelLease& lease);
   LayerPlace PlaceOf(const KvCache& cache, int64_t layer) const;
 
   const weights::ModelHyperparameters model_;
   DecoderBlocks blocks_;
   families::DecoderEmbedding embedding_;
   std::vector<std::unique_ptr<families::DecoderLayer>> layers_;
+  std::vector<std::vector<families::ExpertTensors>> experts_;  // a layer's
   families::DecoderHead head_;
   float embedding_scale_ = 1.0f;
   float attention_scale_ = 1.0f;

@@ -91,6 +91,47 @@ def cases():
             "query_pre_attn_scalar": 100, "tie_word_embeddings": True,
             "layer_types": ["full_attention", "sliding_attention",
                             "full_attention"]}, {}, None)
+    # Mixtures of experts: 8 of width 32, 3 a token, so that groups are uneven.
+    moe = {"num_experts_per_tok": 3, "router_aux_loss_coef": 0.0}
+    used = {"expert_count": 8, "expert_used_count": 3}
+    yield ("mixtral", transformers.MixtralConfig,
+           {**moe, "num_local_experts": 8, "intermediate_size": 32}, {},
+           {"rope.freq_base": 1000000.0, **used})
+    yield ("olmoe", transformers.OlmoeConfig,
+           {**moe, "num_experts": 8, "intermediate_size": 32}, {},
+           {**base, **used})
+    small = {"num_experts": 8, "moe_intermediate_size": 32}
+    width = {"expert_feed_forward_length": 32}
+    yield ("qwen2moe", transformers.Qwen2MoeConfig,
+           {**moe, **small, "shared_expert_intermediate_size": 64}, {},
+           {**base, **used, **width,
+            "expert_shared_feed_forward_length": 64})
+    yield ("qwen3moe", transformers.Qwen3MoeConfig,
+           {**moe, **small, "norm_topk_prob": True, "head_dim": 32}, {},
+           {**base, **used, **width, "attention.key_length": 32,
+            "attention.value_length": 32})
+    yield ("qwen3moe_raw", transformers.Qwen3MoeConfig,
+           {**moe, **small, "norm_topk_prob": False, "head_dim": 32}, {}, None)
+
+
+def file_tensors(name, parameter, model_type):
+    """(name in files, view) of a parameter: transformers joins the experts of
+    a layer in memory, files hold them apart."""
+    stem, _, last = name.rpartition(".")
+    if not stem.endswith("mlp.experts"):
+        if model_type == "mixtral":
+            name = name.replace("mlp.gate", "block_sparse_moe.gate")
+        return [(name, parameter)]
+    gate, up, down = "gate_proj", "up_proj", "down_proj"
+    if model_type == "mixtral":
+        stem = stem.replace("mlp", "block_sparse_moe")
+        gate, up, down = "w1", "w3", "w2"
+    views = []
+    for e, expert in enumerate(parameter):
+        parts = ([(gate, expert.chunk(2)[0]), (up, expert.chunk(2)[1])]
+                 if last == "gate_up_proj" else [(down, expert)])
+        views += [(f"{stem}.{e}.{part}.weight", view) for part, view in parts]
+    return views
 
 
 def mixed(x):
@@ -135,11 +176,13 @@ def golden(config_class, arguments, older, gguf):
     gemma = config.model_type == "gemma3_text"
     tensors = {}
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            shape = list(parameter.shape)
-            parameter.copy_(torch.from_numpy(
-                values(name, shape, 0.0 if gemma else 1.0)))
-            tensors[name] = shape
+        for joined, parameter in model.named_parameters():
+            for name, view in file_tensors(joined, parameter,
+                                           config.model_type):
+                shape = list(view.shape)
+                view.copy_(torch.from_numpy(
+                    values(name, shape, 0.0 if gemma else 1.0)))
+                tensors[name] = shape
     ids = [(7 * i * i + 13 * i + 5) % 101 for i in range(NUM_TOKENS)]
     with torch.no_grad():
         logits = model(torch.tensor([ids])).logits[0].double()
@@ -154,7 +197,9 @@ def golden(config_class, arguments, older, gguf):
             **{k: v for k, v in written.items()
                if k not in ("rope_parameters", "layer_types")}, **older}
     if gguf is not None:
-        architecture = {"mistral": "llama", "gemma3_text": "gemma3"}.get(
+        architecture = {"mistral": "llama", "gemma3_text": "gemma3",
+                        "mixtral": "llama", "qwen2_moe": "qwen2moe",
+                        "qwen3_moe": "qwen3moe"}.get(
             config.model_type, config.model_type)
         item["gguf"] = {"architecture": architecture, "keys": {
             "block_count": config.num_hidden_layers,

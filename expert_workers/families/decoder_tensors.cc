@@ -78,9 +78,15 @@ void SharedExpertTensors::List(TensorList& t) {
 }
 
 void FeedForwardTensors::List(TensorList& t) {
-  t.Add({"ffn_gate.weight", "mlp.gate_proj.weight", kFfn, kHidden}, &gate);
-  t.Add({"ffn_up.weight", "mlp.up_proj.weight", kFfn, kHidden}, &up);
-  t.Add({"ffn_down.weight", "mlp.down_proj.weight", kHidden, kFfn}, &down);
+  TensorRule rule{"ffn_gate.weight", "mlp.gate_proj.weight", kFfn, kHidden};
+  rule.part = Part::kFeedForward;
+  t.Add(rule, &gate);
+  rule.gguf = "ffn_up.weight";
+  rule.hugging_face = "mlp.up_proj.weight";
+  t.Add(rule, &up);
+  rule = {"ffn_down.weight", "mlp.down_proj.weight", kHidden, kFfn};
+  rule.part = Part::kFeedForward;
+  t.Add(rule, &down);
 }
 
 }  // namespace conclave::families

@@ -33,6 +33,14 @@ enum class Side {
   kTokenTypes,  // 1..16, whatever the file has
 };
 
+// The unit of the store that a layer's tensor is part of. What an upcycled or
+// merged model shares with its parent has to be a unit of its own.
+enum class Part {
+  kLayer,        // "layer.N": attention, norms
+  kFeedForward,  // "layer.N.ffn": the same bytes as an expert that copies it
+  kGate,         // "layer.N.gate"
+};
+
 struct TensorRule {
   std::string_view gguf;               // after "blk.N." for a layer's
   std::string_view hugging_face = {};  // after hf_layers and "N."; "": none
@@ -41,6 +49,7 @@ struct TensorRule {
   bool optional = false;
   // Its rows (a bias's values) are turned by RoPE.
   bool roped = false;
+  Part part = Part::kLayer;
 };
 
 // Names a group's tensors, in the order in which they are stored. Importers

@@ -48,7 +48,9 @@ void PreNormLayer::RunFeedForward(DecoderParts& p) const {
 }
 
 void PreNormMoeLayer::ListFeedForward(TensorList& t) {
-  t.Add({"ffn_gate_inp.weight", hf_gate_, kExperts, kHidden}, &moe_.gate);
+  TensorRule gate{"ffn_gate_inp.weight", hf_gate_, kExperts, kHidden};
+  gate.part = Part::kGate;
+  t.Add(gate, &moe_.gate);
   if (has_shared_) shared_.List(t);
 }
 

@@ -1,5 +1,7 @@
 #include "expert_workers/weights/family_units.h"
 
+#include <algorithm>
+#include <iterator>
 #include <map>
 #include <span>
 
@@ -8,6 +10,14 @@ namespace {
 
 using families::TensorRule;
 using TensorMap = std::map<std::string, SourceTensor, std::less<>>;
+
+struct LayerPart {
+  families::Part part;
+  std::string_view suffix;  // of the unit's name
+};
+constexpr LayerPart kLayerParts[] = {{families::Part::kLayer, ""},
+                                     {families::Part::kFeedForward, ".ffn"},
+                                     {families::Part::kGate, ".gate"}};
 
 class UnitSorter {
  public:
@@ -133,8 +143,14 @@ absl::StatusOr<std::vector<UnitSource>> SortIntoUnits(
   const std::vector<TensorRule> expert = families::ExpertRules(family);
   RETURN_IF_ERROR(sorter.Unstack(expert));
   for (int64_t i = 0; i < model.num_layers; ++i) {
-    RETURN_IF_ERROR(sorter.Take(fmt::format("layer.{}", i), layer,
-                                fmt::format("blk.{}.", i)));
+    for (const LayerPart& part : kLayerParts) {
+      std::vector<TensorRule> rules;
+      std::ranges::copy_if(
+          layer, std::back_inserter(rules),
+          [&](const TensorRule& rule) { return rule.part == part.part; });
+      RETURN_IF_ERROR(sorter.Take(fmt::format("layer.{}{}", i, part.suffix),
+                                  rules, fmt::format("blk.{}.", i)));
+    }
     for (int64_t e = 0; e < model.moe.num_experts; ++e) {
       RETURN_IF_ERROR(sorter.Take(fmt::format("layer.{}.expert.{}", i, e),
                                   expert,

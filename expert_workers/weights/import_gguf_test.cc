@@ -47,11 +47,13 @@ TEST(ImportGguf, ReadsTheSpec) {
   EXPECT_THAT(tokenizer.end_of_turn_ids, ElementsAre(2));
   EXPECT_EQ(tokenizer.types[1], TokenType::kControl);
   EXPECT_EQ(source->spec.chat_template, "{{ messages }}");
-  ASSERT_EQ(source->units.size(), 4u);
+  ASSERT_EQ(source->units.size(), 6u);
   EXPECT_EQ(source->units[0].name, "embedding");
-  EXPECT_EQ(source->units[2].name, "layer.1");
-  EXPECT_EQ(source->units[3].name, "head");
-  EXPECT_EQ(source->units[2].tensors.size(), 9u);
+  EXPECT_EQ(source->units[3].name, "layer.1");
+  EXPECT_EQ(source->units[4].name, "layer.1.ffn");
+  EXPECT_EQ(source->units[5].name, "head");
+  EXPECT_EQ(source->units[3].tensors.size(), 6u);
+  EXPECT_EQ(source->units[4].tensors.size(), 3u);
 }
 
 TEST(ImportGguf, EveryTensorOfTheFamilyIsNeeded) {
@@ -221,7 +223,7 @@ TEST(ImportGguf, ReadsAGemma) {
   EXPECT_FALSE(tokenizer.add_space_prefix);
   EXPECT_EQ(tokenizer.unk_id, 2);
   EXPECT_EQ(tokenizer.bos_id, 1);  // the usual one
-  EXPECT_EQ(source->units[1].tensors.size(), 13u);
+  EXPECT_EQ(source->units[1].tensors.size(), 10u);
   EXPECT_EQ(source->units[1].tensors[0].plus, 0.0f);
 }
 

@@ -215,7 +215,7 @@ TEST(ImportSafetensors, ReadsALlamaFolder) {
   EXPECT_FALSE(tokenizer.add_bos);
   EXPECT_THAT(tokenizer.end_of_turn_ids, ElementsAre(3, 5));
   EXPECT_EQ(source->spec.chat_template, "{{ hello }}");
-  ASSERT_EQ(source->units.size(), 3u);
+  ASSERT_EQ(source->units.size(), 4u);
   EXPECT_EQ(source->units[1].tensors[1].name, "blk.0.attn_q.weight");
   EXPECT_EQ(source->units[1].tensors[1].type, kernels::QuantType::kF16);
   EXPECT_EQ(source->units[1].tensors[1].interleaved_head_dim, 0);

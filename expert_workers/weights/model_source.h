@@ -39,7 +39,7 @@ struct SourceTensor {
 };
 
 struct UnitSource {
-  std::string name;  // "embedding", "layer.3", "head"
+  std::string name;  // "embedding", "layer.3", "layer.3.ffn", "head"
   std::vector<SourceTensor> tensors;
 };
 

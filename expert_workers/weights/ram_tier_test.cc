@@ -286,7 +286,7 @@ TEST(RamTierOnDisk, SwitchesThreeModelsUnderAOneModelBudget) {
     models.push_back(*(*store)->Manifest(name));
     largest = std::max(largest, entry->total_bytes);
   }
-  ASSERT_GT(models[0]->units[1].record_bytes.size(), 2u);
+  ASSERT_GT(models[0]->units[2].record_bytes.size(), 2u);
   const auto tier = RamTier::Create(store->get(), largest + (1 << 16));
   std::vector<std::vector<float>> rows(3);
   for (int round = 0; round < 4; ++round) {

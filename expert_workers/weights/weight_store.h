@@ -1,8 +1,9 @@
 // Immutable model weights on disk: RocksDB, one unit per record sequence.
 //
 //   model    = manifest (spec + units), version id = hash of the manifest
-//   unit     = what is loaded and evicted together: one layer; the embedding;
-//              the output head with the final norm. Identified by the digest
+//   unit     = what is loaded and evicted together: a layer's attention, its
+//              feed-forward half or one MoE expert; the embedding; the output
+//              head with the final norm. Identified by the digest
 //              of its content, so two models that share a unit store it once.
 //   record   = at most 4 MiB - 4 KiB of a unit; holds whole panels
 //
@@ -58,7 +59,9 @@ inline int64_t RunBytes(const TensorInfo& tensor, const TensorRun& run) {
 }
 
 struct UnitInfo {
-  std::string name;  // "embedding", "layer.3", "head"
+  // "embedding"; "layer.3" and "layer.3.ffn", or "layer.3.gate" and
+  // "layer.3.expert.17"; "head".
+  std::string name;
   // The first half of SHA-256 over the layout version and every record's
   // length and payload, in order. It decides what is stored once, so that a
   // hostile model must not be able to choose it: XXH3 would let it.

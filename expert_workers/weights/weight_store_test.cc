@@ -137,24 +137,24 @@ TEST_F(WeightStoreTest, UnknownNamesSuggestTheNearest) {
 
 TEST_F(WeightStoreTest, SharedUnitsAreStoredOnce) {
   ASSERT_TRUE(Import(TinyModel(), "base").ok());
-  EXPECT_EQ(SegmentFiles(directory_.path()).size(), 4u);
+  EXPECT_EQ(SegmentFiles(directory_.path()).size(), 6u);
   TinyModel tuned;  // Shares embedding, layer 0 and head.
   tuned.first_different_layer = 1;
   ASSERT_TRUE(Import(tuned, "tuned").ok());
-  EXPECT_EQ(SegmentFiles(directory_.path()).size(), 5u);
+  EXPECT_EQ(SegmentFiles(directory_.path()).size(), 8u);
   const auto a = *store_->Manifest("base");
   const auto b = *store_->Manifest("tuned");
   EXPECT_EQ(a->units[1].digest, b->units[1].digest);
-  EXPECT_NE(a->units[2].digest, b->units[2].digest);
+  EXPECT_NE(a->units[3].digest, b->units[3].digest);
 
   // What the other model uses stays, across a restart, too.
   ASSERT_TRUE(store_->Remove("base").ok());
   EXPECT_TRUE(ReadModel(store_.get(), "tuned").ok());
-  EXPECT_EQ(ReadUnit(store_.get(), a->units[2]).code(),
+  EXPECT_EQ(ReadUnit(store_.get(), a->units[3]).code(),
             absl::StatusCode::kNotFound);
   Reopen();
   EXPECT_TRUE(ReadModel(store_.get(), "tuned").ok());
-  EXPECT_EQ(SegmentFiles(directory_.path()).size(), 4u + 1u);  // And meta's.
+  EXPECT_EQ(SegmentFiles(directory_.path()).size(), 6u + 1u);  // And meta's.
   ASSERT_TRUE(store_->Remove("tuned").ok());
   EXPECT_TRUE(store_->List().empty());
   Reopen();
@@ -179,7 +179,7 @@ TEST_F(WeightStoreTest, EqualLayersAreStoredOnceWithinAModel) {
   }
   WriteFile(directory_ / "twice.gguf", two);
   ASSERT_TRUE(store_->Import(directory_ / "twice.gguf", "twice", nullptr).ok());
-  EXPECT_EQ(SegmentFiles(directory_.path()).size(), 3u);
+  EXPECT_EQ(SegmentFiles(directory_.path()).size(), 4u);
   EXPECT_TRUE(ReadModel(store_.get(), "twice").ok());
   ASSERT_TRUE(store_->Remove("twice").ok());
   EXPECT_TRUE(store_->List().empty());
@@ -255,7 +255,7 @@ class DamageTest : public WeightStoreTest {
     // Which file holds layer 1 of the victim.
     std::string layer;
     Reopen();
-    layer_ = (*store_->Manifest("victim"))->units[2];
+    layer_ = (*store_->Manifest("victim"))->units[3];
     ASSERT_TRUE(ReadUnit(store_.get(), layer_, &layer).ok());
     store_.reset();
     for (const std::string& path : SegmentFiles(directory_.path())) {

@@ -14,33 +14,8 @@ import threading
 import time
 import unittest
 
-from harness import (BINARY, SAMPLES, Service, ServiceTest, conclave,
+from harness import (BINARY, Service, ServiceTest, conclave, stream,
                      template_data_dir)
-
-
-def stream(service, text, model="auto", max_tokens=64, on_chunk=None, **fields):
-    """Streams a chat answer; returns (text, chunks, error event or None)."""
-    connection = http.client.HTTPConnection(service.http, timeout=120)
-    connection.request("POST", "/v1/chat/completions", json.dumps({
-        "model": model, "max_tokens": max_tokens, "temperature": 0,
-        "stream": True, "messages": [{"role": "user", "content": text}],
-        **fields}), {"content-type": "application/json"})
-    response = connection.getresponse()
-    answer, chunks, error = "", 0, None
-    for line in response:
-        if not line.startswith(b"data: ") or line.strip() == b"data: [DONE]":
-            continue
-        event = json.loads(line[6:])
-        if "error" in event:
-            error = event["error"]
-            break
-        chunks += 1
-        for choice in event["choices"]:
-            answer += choice["delta"].get("content") or ""
-        if on_chunk:
-            on_chunk(chunks)
-    connection.close()
-    return answer, chunks, error
 
 
 class RoutingTest(ServiceTest):

@@ -63,17 +63,21 @@ void ListExpert(TensorList& t, const ExpertNames& names,
 }
 
 void SharedExpertTensors::List(TensorList& t) {
-  t.Add({"ffn_gate_shexp.weight", "mlp.shared_expert.gate_proj.weight",
-         kSharedFfn, kHidden},
+  const auto shared = [](TensorRule rule) {
+    rule.shared_expert = true;
+    return rule;
+  };
+  t.Add(shared({"ffn_gate_shexp.weight", "mlp.shared_expert.gate_proj.weight",
+                kSharedFfn, kHidden}),
         &expert.gate);
-  t.Add({"ffn_up_shexp.weight", "mlp.shared_expert.up_proj.weight", kSharedFfn,
-         kHidden},
+  t.Add(shared({"ffn_up_shexp.weight", "mlp.shared_expert.up_proj.weight",
+                kSharedFfn, kHidden}),
         &expert.up);
-  t.Add({"ffn_down_shexp.weight", "mlp.shared_expert.down_proj.weight", kHidden,
-         kSharedFfn},
+  t.Add(shared({"ffn_down_shexp.weight", "mlp.shared_expert.down_proj.weight",
+                kHidden, kSharedFfn}),
         &expert.down);
-  t.Add({"ffn_gate_inp_shexp.weight", "mlp.shared_expert_gate.weight", kOne,
-         kHidden},
+  t.Add(shared({"ffn_gate_inp_shexp.weight", "mlp.shared_expert_gate.weight",
+                kOne, kHidden}),
         &gate);
 }
 

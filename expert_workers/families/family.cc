@@ -102,6 +102,12 @@ std::vector<TensorRule> ExpertRules(const Family& family) {
   return std::move(collector.rules);
 }
 
+bool MayBeAbsent(const TensorRule& rule,
+                 const weights::ModelHyperparameters& model) {
+  if (rule.shared_expert) return model.moe.shared_intermediate_size == 0;
+  return rule.optional;
+}
+
 int64_t Extent(Side side, const weights::ModelHyperparameters& model) {
   switch (side) {
     case Side::kOne:

@@ -50,6 +50,8 @@ struct TensorRule {
   // Its rows (a bias's values) are turned by RoPE.
   bool roped = false;
   Part part = Part::kLayer;
+  // There if and only if the model has a shared expert.
+  bool shared_expert = false;
 };
 
 // Names a group's tensors, in the order in which they are stored. Importers
@@ -159,6 +161,10 @@ NamedFamily FindHuggingFaceFamily(std::string_view name);
 std::string GgufArchitectures();
 std::string DecoderArchitectures();
 std::string HuggingFaceArchitectures();
+
+// Whether a model without the tensor is a model of the family.
+bool MayBeAbsent(const TensorRule& rule,
+                 const weights::ModelHyperparameters& model);
 
 // The rules of one group.
 std::vector<TensorRule> RulesOf(void (*list)(TensorList& tensors));

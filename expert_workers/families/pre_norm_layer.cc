@@ -57,7 +57,7 @@ void PreNormMoeLayer::ListFeedForward(TensorList& t) {
 void PreNormMoeLayer::RunFeedForward(DecoderParts& p) const {
   p.Route(moe_);
   p.AddExperts(moe_);
-  if (has_shared_) p.AddSharedExpert(shared_);
+  if (shared_.gate != nullptr) p.AddSharedExpert(shared_);
 }
 
 }  // namespace conclave::families

@@ -95,7 +95,7 @@ class UnitSorter {
                           UnitSource* unit) {
     const auto it = tensors_.find(name);
     if (it == tensors_.end()) {
-      if (rule.optional) return absl::OkStatus();
+      if (families::MayBeAbsent(rule, model_)) return absl::OkStatus();
       return InvalidArgument("tensor {} is missing; the {} family has it", name,
                              family_.architecture);
     }

@@ -12,15 +12,18 @@ constexpr std::string_view kMagic = "conclave manifest";
 // 2: as in docs/weights_on_disk.md. 1 had no windows, local base, YaRN's
 // numbers, attention scale or rules for spaces; it is still read.
 constexpr uint32_t kFormat = 2;
-// 3: 2 and the numbers of a mixture of experts. Written for such models alone,
-// so that a dense model keeps the version that it had.
+// 3: 2, the numbers of a mixture of experts and the lineage. Written only for
+// models that have either, so that all others keep the version that they had.
 constexpr uint32_t kMoeFormat = 3;
 
-uint32_t FormatOf(const ModelHyperparameters& model) {
-  return model.moe.num_experts > 0 ? kMoeFormat : kFormat;
+uint32_t FormatOf(const ModelManifest& manifest) {
+  const bool more = manifest.spec.hyperparameters.moe.num_experts > 0 ||
+                    !manifest.lineage.empty();
+  return more ? kMoeFormat : kFormat;
 }
 
-void Encode(const ModelHyperparameters& model, WireWriter* out) {
+void Encode(uint32_t format, const ModelHyperparameters& model,
+            WireWriter* out) {
   out->String(model.architecture);
   out->I64(model.num_layers);
   out->I64(model.hidden_size);
@@ -45,7 +48,7 @@ void Encode(const ModelHyperparameters& model, WireWriter* out) {
   out->Count(model.layer_windows.size());
   for (const int64_t window : model.layer_windows) out->I64(window);
   out->F32(model.attention_scale);
-  if (FormatOf(model) < kMoeFormat) return;
+  if (format < kMoeFormat) return;
   out->I64(model.moe.num_experts);
   out->I64(model.moe.experts_per_token);
   out->I64(model.moe.intermediate_size);
@@ -206,12 +209,14 @@ absl::Status Decode(WireReader* in, UnitInfo* unit) {
 std::string EncodeManifest(const ModelManifest& manifest) {
   WireWriter out;
   out.String(kMagic);
-  out.U32(FormatOf(manifest.spec.hyperparameters));
+  const uint32_t format = FormatOf(manifest);
+  out.U32(format);
   out.U32(kernels::kPackedLayoutVersion);
   out.String(manifest.source_digest);
   out.I64(manifest.total_bytes);
   out.I64(manifest.parameters);
-  Encode(manifest.spec.hyperparameters, &out);
+  if (format >= kMoeFormat) out.String(manifest.lineage);
+  Encode(format, manifest.spec.hyperparameters, &out);
   Encode(manifest.spec.tokenizer, &out);
   out.String(manifest.spec.chat_template);
   out.Count(manifest.units.size());
@@ -245,6 +250,7 @@ absl::StatusOr<ModelManifest> DecodeManifest(std::string_view encoded,
   manifest.source_digest = in.String();
   manifest.total_bytes = in.I64();
   manifest.parameters = in.I64();
+  if (format >= kMoeFormat) manifest.lineage = in.String();
   Decode(format, &in, &manifest.spec.hyperparameters);
   Decode(format, &in, &manifest.spec.tokenizer);
   manifest.spec.chat_template = in.String();

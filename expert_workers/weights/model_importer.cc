@@ -78,19 +78,18 @@ class BackgroundDigest {
   std::future<absl::StatusOr<std::string>> result_;
 };
 
+using FillUnit =
+    std::function<absl::Status(size_t record, std::span<std::byte> out)>;
+
 class Packer {
  public:
-  Packer(const ModelSource& source, SegmentStore* segments,
-         const ImportProgress& progress, int64_t total)
-      : source_(source),
-        segments_(segments),
-        progress_(progress),
-        total_(total) {
+  Packer(SegmentStore* segments, const ImportProgress& progress, int64_t total)
+      : segments_(segments), progress_(progress), total_(total) {
     for (AlignedBytes& buffer : buffers_) buffer = AllocateRecord();
   }
 
   // Packs one unit into segment `segment`; sets plan->digest.
-  absl::StatusOr<UnitRecord> Pack(const UnitSource& unit, uint64_t segment,
+  absl::StatusOr<UnitRecord> Pack(const FillUnit& fill, uint64_t segment,
                                   UnitInfo* plan,
                                   std::unique_ptr<SegmentWriter>* writer) {
     ASSIGN_OR_RETURN(*writer, segments_->NewSegment(segment));
@@ -100,7 +99,7 @@ class Packer {
     const size_t num_records = plan->record_bytes.size();
     for (size_t first = 0; first < num_records; first += kPackThreads) {
       const size_t last = std::min(first + kPackThreads, num_records);
-      RETURN_IF_ERROR(Fill(unit, *plan, first, last));
+      RETURN_IF_ERROR(Fill(fill, *plan, first, last));
       // Digest and file take the records in order.
       for (size_t i = first; i < last; ++i) {
         const std::span<std::byte> record = Buffer(*plan, first, i);
@@ -124,16 +123,15 @@ class Packer {
 
   // Packs records first .. last-1, each on a thread of its own: packing is
   // most of an import's time.
-  absl::Status Fill(const UnitSource& unit, const UnitInfo& plan, size_t first,
+  absl::Status Fill(const FillUnit& fill, const UnitInfo& plan, size_t first,
                     size_t last) const {
     std::vector<std::future<absl::Status>> others;
     for (size_t i = first + 1; i < last; ++i) {
       others.push_back(std::async(std::launch::async, [&, i] {
-        return FillRecord(source_, unit, plan, i, Buffer(plan, first, i));
+        return fill(i, Buffer(plan, first, i));
       }));
     }
-    absl::Status status =
-        FillRecord(source_, unit, plan, first, Buffer(plan, first, first));
+    absl::Status status = fill(first, Buffer(plan, first, first));
     for (std::future<absl::Status>& other : others) {
       const absl::Status filled = other.get();
       if (status.ok()) status = filled;
@@ -141,7 +139,6 @@ class Packer {
     return status;
   }
 
-  const ModelSource& source_;
   SegmentStore* const segments_;
   const ImportProgress& progress_;
   const int64_t total_;
@@ -163,6 +160,18 @@ int64_t NumParameters(const std::vector<UnitInfo>& units) {
     }
   }
   return count;
+}
+
+// The manifest's totals, its bytes and its version.
+void Complete(const ModelSpec& spec, std::vector<UnitInfo> units,
+              PackedModel* packed) {
+  ModelManifest& manifest = packed->manifest;
+  manifest.total_bytes = TotalBytes(units);
+  manifest.parameters = NumParameters(units);
+  manifest.spec = spec;
+  manifest.units = std::move(units);
+  packed->encoded = EncodeManifest(manifest);
+  manifest.version = VersionOf(packed->encoded);
 }
 
 }  // namespace
@@ -198,29 +207,61 @@ absl::StatusOr<PackedModel> PackModel(
     const ImportProgress& progress) {
   BackgroundDigest source_digest(source);
   PackedModel packed;
-  Packer packer(source, segments, progress, TotalBytes(plan));
+  Packer packer(segments, progress, TotalBytes(plan));
   for (size_t i = 0; i < plan.size(); ++i) {
     std::unique_ptr<SegmentWriter> writer;
-    ASSIGN_OR_RETURN(
-        const UnitRecord stored,
-        packer.Pack(source.units[i], first_segment + i, &plan[i], &writer));
+    ASSIGN_OR_RETURN(const UnitRecord stored,
+                     packer.Pack(
+                         [&, i](size_t record, std::span<std::byte> out) {
+                           return FillRecord(source, source.units[i], plan[i],
+                                             record, out);
+                         },
+                         first_segment + i, &plan[i], &writer));
     const Hash128& digest = plan[i].digest;
     // A unit that is stored already costs its packing, not its space.
     if (packed.new_units.contains(digest) || is_known(digest)) continue;
     RETURN_IF_ERROR(writer->Finish());
     packed.new_units.emplace(digest, stored);
   }
-  ModelManifest& manifest = packed.manifest;
-  ASSIGN_OR_RETURN(manifest.source_digest, source_digest.Wait());
+  ASSIGN_OR_RETURN(packed.manifest.source_digest, source_digest.Wait());
   for (const auto& file : source.files) {
     RETURN_IF_ERROR(file->CheckUnchanged());
   }
-  manifest.total_bytes = TotalBytes(plan);
-  manifest.parameters = NumParameters(plan);
-  manifest.spec = source.spec;
-  manifest.units = std::move(plan);
-  packed.encoded = EncodeManifest(manifest);
-  manifest.version = VersionOf(packed.encoded);
+  Complete(source.spec, std::move(plan), &packed);
+  return packed;
+}
+
+absl::StatusOr<PackedModel> PackDerived(
+    const DerivedModel& model, uint64_t first_segment, SegmentStore* segments,
+    const std::function<bool(const Hash128&)>& is_known,
+    const ImportProgress& progress) {
+  PackedModel packed;
+  int64_t bytes = 0;
+  for (const DerivedUnit& unit : model.units) {
+    if (unit.info.digest == Hash128{}) bytes += unit.info.bytes;
+  }
+  Packer packer(segments, progress, bytes);
+  std::vector<UnitInfo> units;
+  for (const DerivedUnit& unit : model.units) {
+    units.push_back(unit.info);
+    UnitInfo& info = units.back();
+    RETURN_IF_ERROR(CheckPlan(info));
+    if (info.digest != Hash128{}) {
+      if (is_known(info.digest)) continue;
+      return NotFound("unit {} is not in the store any more", info.name);
+    }
+    std::unique_ptr<SegmentWriter> writer;
+    ASSIGN_OR_RETURN(const UnitRecord stored,
+                     packer.Pack(unit.fill, first_segment++, &info, &writer));
+    if (packed.new_units.contains(info.digest) || is_known(info.digest)) {
+      continue;
+    }
+    RETURN_IF_ERROR(writer->Finish());
+    packed.new_units.emplace(info.digest, stored);
+  }
+  packed.manifest.lineage = model.lineage;
+  packed.manifest.source_digest = Sha256Hex(model.lineage);
+  Complete(model.spec, std::move(units), &packed);
   return packed;
 }
 

@@ -42,6 +42,13 @@ absl::StatusOr<PackedModel> PackModel(
     const std::function<bool(const Hash128&)>& is_known,
     const ImportProgress& progress);
 
+// The same for a derived model: only its new units are written, to segments
+// first_segment .. , one for each.
+absl::StatusOr<PackedModel> PackDerived(
+    const DerivedModel& model, uint64_t first_segment, SegmentStore* segments,
+    const std::function<bool(const Hash128&)>& is_known,
+    const ImportProgress& progress);
+
 }  // namespace conclave::weights
 
 #endif  // CONCLAVE_EXPERT_WORKERS_WEIGHTS_MODEL_IMPORTER_H_

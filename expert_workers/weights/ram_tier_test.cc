@@ -66,6 +66,10 @@ class FakeStore final : public WeightStore {
                                     const ImportProgress&) override {
     return Unimplemented("a fake");
   }
+  absl::StatusOr<ModelEntry> Derive(const DerivedModel&, const std::string&,
+                                    const ImportProgress&) override {
+    return Unimplemented("a fake");
+  }
   std::vector<ModelEntry> List() const override { return {}; }
   absl::StatusOr<std::shared_ptr<const ModelManifest>> Manifest(
       std::string_view) const override {

@@ -65,13 +65,29 @@ class RocksdbWeightStore final : public WeightStore {
     const std::lock_guard import_lock(import_mutex_);
     ASSIGN_OR_RETURN(const ModelSource source, OpenModel(path));
     if (const auto known = FindName(name)) {
-      return CheckSame(*known, source);
+      ASSIGN_OR_RETURN(const std::string digest, SourceDigest(source.files));
+      return CheckSame(*known, digest);
     }
     absl::StatusOr<ModelEntry> entry = PackAndPublish(source, name, progress);
     {
       const std::lock_guard lock(mutex_);
       pinned_.clear();
     }
+    return entry;
+  }
+
+  absl::StatusOr<ModelEntry> Derive(const DerivedModel& model,
+                                    const std::string& name,
+                                    const ImportProgress& progress) override {
+    RETURN_IF_ERROR(CheckName("model", name));
+    const std::lock_guard import_lock(import_mutex_);
+    if (const auto known = FindName(name)) {
+      return CheckSame(*known, Sha256Hex(model.lineage));
+    }
+    absl::StatusOr<ModelEntry> entry =
+        PackAndPublishDerived(model, name, progress);
+    const std::lock_guard lock(mutex_);
+    pinned_.clear();
     return entry;
   }
 
@@ -193,8 +209,7 @@ class RocksdbWeightStore final : public WeightStore {
 
   // A second import under one name: fine when nothing would change.
   absl::StatusOr<ModelEntry> CheckSame(const NameRecord& known,
-                                       const ModelSource& source) const {
-    ASSIGN_OR_RETURN(const std::string digest, SourceDigest(source.files));
+                                       const std::string& digest) const {
     if (digest == known.source_digest) {
       RETURN_IF_ERROR(Manifest(known.entry.version));
       return known.entry;
@@ -206,7 +221,7 @@ class RocksdbWeightStore final : public WeightStore {
         known.entry.source);
   }
 
-  absl::Status CheckFreeSpace(const ModelSource& source, int64_t bytes) const {
+  absl::Status CheckFreeSpace(const std::string& source, int64_t bytes) const {
     std::error_code error;
     const auto space = std::filesystem::space(options_.path, error);
     if (error) return absl::OkStatus();  // Not known: the writes will tell.
@@ -217,7 +232,7 @@ class RocksdbWeightStore final : public WeightStore {
     return ResourceExhausted(
         "importing {} needs {} ({} packed, 10 % more, {} kept free), but {} "
         "has {} free",
-        source.name, FormatBytes(need), FormatBytes(bytes),
+        source, FormatBytes(need), FormatBytes(bytes),
         FormatBytes(options_.reserve_bytes), options_.path,
         FormatBytes(static_cast<int64_t>(space.available)));
   }
@@ -242,22 +257,44 @@ class RocksdbWeightStore final : public WeightStore {
     ASSIGN_OR_RETURN(std::vector<UnitInfo> plan, PlanUnits(source));
     int64_t bytes = 0;
     for (const UnitInfo& unit : plan) bytes += unit.bytes;
-    RETURN_IF_ERROR(CheckFreeSpace(source, bytes));
+    RETURN_IF_ERROR(CheckFreeSpace(source.name, bytes));
     ASSIGN_OR_RETURN(const uint64_t first, TakeSegments(plan.size()));
-    // Whatever happens, nothing stays in the import folder.
     const size_t num_units = plan.size();
-    const absl::Cleanup clean = [this, first, num_units] {
-      for (size_t i = 0; i < num_units; ++i) {
-        std::error_code ignored;
-        std::filesystem::remove(
-            fmt::format("{}/import/{}.sst", options_.path, first + i), ignored);
-      }
-    };
+    const absl::Cleanup clean = [=, this] { CleanImport(first, num_units); };
     absl::StatusOr<PackedModel> packed = PackModel(
         source, std::move(plan), first, segments_.get(),
         [this](const Hash128& digest) { return PinIfKnown(digest); }, progress);
     if (!packed.ok()) return Annotate(packed.status(), source.name);
-    return Publish(source, name, *packed);
+    return Publish(source.name, name, *packed);
+  }
+
+  absl::StatusOr<ModelEntry> PackAndPublishDerived(
+      const DerivedModel& model, const std::string& name,
+      const ImportProgress& progress) {
+    int64_t bytes = 0;
+    size_t num_units = 0;
+    for (const DerivedUnit& unit : model.units) {
+      if (unit.info.digest != Hash128{}) continue;
+      bytes += unit.info.bytes;
+      ++num_units;
+    }
+    RETURN_IF_ERROR(CheckFreeSpace(model.source, bytes));
+    ASSIGN_OR_RETURN(const uint64_t first, TakeSegments(num_units));
+    const absl::Cleanup clean = [=, this] { CleanImport(first, num_units); };
+    absl::StatusOr<PackedModel> packed = PackDerived(
+        model, first, segments_.get(),
+        [this](const Hash128& digest) { return PinIfKnown(digest); }, progress);
+    if (!packed.ok()) return Annotate(packed.status(), model.source);
+    return Publish(model.source, name, *packed);
+  }
+
+  // Whatever happens, nothing stays in the import folder.
+  void CleanImport(uint64_t first, size_t num_units) const {
+    for (size_t i = 0; i < num_units; ++i) {
+      std::error_code ignored;
+      std::filesystem::remove(
+          fmt::format("{}/import/{}.sst", options_.path, first + i), ignored);
+    }
   }
 
   // From here to the end of the import, Remove() leaves the unit alone.
@@ -270,7 +307,7 @@ class RocksdbWeightStore final : public WeightStore {
 
   // Segments first, then one synchronous batch that makes them a model. Killed
   // in between, the segments are orphans, which Sweep() drops.
-  absl::StatusOr<ModelEntry> Publish(const ModelSource& source,
+  absl::StatusOr<ModelEntry> Publish(const std::string& source,
                                      const std::string& name,
                                      const PackedModel& packed) {
     const std::lock_guard publish_lock(publish_mutex_);
@@ -281,7 +318,7 @@ class RocksdbWeightStore final : public WeightStore {
                     manifest.spec.hyperparameters.architecture,
                     manifest.total_bytes,
                     manifest.parameters,
-                    source.name};
+                    source};
     record.source_digest = manifest.source_digest;
     for (const UnitInfo& unit : manifest.units) {
       record.units.push_back(unit.digest);

@@ -74,7 +74,9 @@ struct UnitInfo {
 
 struct ModelManifest {
   std::string version;        // 64 hexadecimal digits: SHA-256 of the rest
-  std::string source_digest;  // SHA-256 of the imported file(s)
+  std::string source_digest;  // SHA-256 of the imported file(s), or lineage
+  // What a derived model was made of, and how: JSON. Empty: imported.
+  std::string lineage;
   int64_t total_bytes = 0;
   int64_t parameters = 0;
   ModelSpec spec;
@@ -88,6 +90,23 @@ struct ModelEntry {
   int64_t total_bytes = 0;
   int64_t parameters = 0;
   std::string source;  // the file or folder's own name, no path
+};
+
+// A unit of a derived model. One that the store has already is named by its
+// digest; another has none (zero), and `fill` writes its records: whole
+// (padding included), from several threads at once.
+struct DerivedUnit {
+  UnitInfo info;
+  std::function<absl::Status(size_t record, std::span<std::byte> out)> fill;
+};
+
+// A model made of stored ones: what a surgery (forge/) leaves alone costs no
+// space.
+struct DerivedModel {
+  ModelSpec spec;
+  std::string lineage;  // JSON: operation, parents, arguments
+  std::string source;   // for listings: "upcycle of chat"
+  std::vector<DerivedUnit> units;
 };
 
 // Called with bytes done and bytes in all, often; for a progress bar.
@@ -118,6 +137,14 @@ class WeightStore {
   //   ABORTED           the file changed while it was read
   // Waits for an import that is running.
   virtual absl::StatusOr<ModelEntry> Import(const std::string& path,
+                                            const std::string& name,
+                                            const ImportProgress& progress) = 0;
+
+  // Stores a derived model under `name`, as Import does.
+  //   NOT_FOUND       a unit named by its digest was removed meanwhile
+  //   ALREADY_EXISTS  `name` is another version (equal lineage is fine: OK)
+  //   RESOURCE_EXHAUSTED  not enough disk, with both numbers
+  virtual absl::StatusOr<ModelEntry> Derive(const DerivedModel& model,
                                             const std::string& name,
                                             const ImportProgress& progress) = 0;
 

@@ -48,6 +48,12 @@ class WeightStoreReader final : public WeightStore {
         "this process only reads the weights; import through the service that "
         "owns them");
   }
+  absl::StatusOr<ModelEntry> Derive(const DerivedModel&, const std::string&,
+                                    const ImportProgress&) override {
+    return FailedPrecondition(
+        "this process only reads the weights; make models through the service "
+        "that owns them");
+  }
   absl::Status Remove(std::string_view) override {
     return FailedPrecondition(
         "this process only reads the weights; remove through the service that "

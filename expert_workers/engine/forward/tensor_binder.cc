@@ -24,7 +24,9 @@ void TensorBinder::Add(const families::TensorRule& rule, const float** slot) {
 bool TensorBinder::Found(const families::TensorRule& rule,
                          const std::string& name) {
   if (lease_.Has(name)) return true;
-  if (!rule.optional) Fail(name, InvalidArgument("it is missing"));
+  if (!families::MayBeAbsent(rule, lease_.manifest().spec.hyperparameters)) {
+    Fail(name, InvalidArgument("it is missing"));
+  }
   return false;
 }
 

@@ -113,6 +113,9 @@ const Case kCases[] = {
     {"qwen2", {.architecture = "qwen2"}},
     {"qwen3", {.architecture = "qwen3", .tied_embeddings = false}},
     {"gemma3", {.architecture = "gemma3", .window = 45}},
+    {"mixtral", {.architecture = "mixtral"}},
+    {"olmoe", {.architecture = "olmoe"}},
+    {"qwen2moe", {.architecture = "qwen2moe"}},
     {"gemma3 reference", {.architecture = "gemma3", .window = 20}, true},
     {"qwen3 reference", {.architecture = "qwen3", .window = 45}, true},
 };

@@ -210,6 +210,16 @@ weights::ModelHyperparameters TinyHyperparameters(
     // The first layer looks back over a window, the second sees all.
     m.layer_windows = {options.window, 0};
   }
+  if (const auto* family = families::FindFamily(options.architecture);
+      family != nullptr && family->list_expert != nullptr) {
+    m.moe = {.num_experts = 7,
+             .experts_per_token = 3,
+             .intermediate_size = 32,
+             .renormalize = family->renormalizes};
+    if (options.architecture == "qwen2moe") {
+      m.moe.shared_intermediate_size = 64;
+    }
+  }
   if (options.architecture == "gemma3") {
     m.head_dim = 32;  // apart from hidden_size / num_heads
     m.rope_theta = 1e6f;
@@ -240,7 +250,10 @@ void AddGroup(const std::vector<families::TensorRule>& rules,
               const std::string& prefix,
               const weights::ModelHyperparameters& model, Builder* build) {
   for (const families::TensorRule& rule : rules) {
-    if (rule.optional || rule.gguf == "token_embd.weight") continue;
+    if (families::MayBeAbsent(rule, model) ||
+        rule.gguf == "token_embd.weight") {
+      continue;
+    }
     const std::string name = prefix + std::string(rule.gguf);
     const Character character = CharacterOf(rule);
     const int64_t cols = families::Extent(rule.cols, model);
@@ -273,6 +286,10 @@ std::unique_ptr<weights::ModelLease> MakeTinyModelWithPoison(
   for (int64_t i = 0; i < m.num_layers; ++i) {
     AddGroup(families::RulesOf(family->list_layer), fmt::format("blk.{}.", i),
              m, &build);
+    for (int64_t e = 0; e < m.moe.num_experts; ++e) {
+      AddGroup(families::ExpertRules(*family),
+               fmt::format("blk.{}.expert.{}.", i, e), m, &build);
+    }
   }
   return lease;
 }

@@ -22,3 +22,17 @@ quietly() {
     fail "\"$*\" failed; the whole log is $log"
   fi
 }
+# configure PRESET: when there is no build folder, or CMakePresets.json is not
+# what it was made with. With a fresh cache: an old one keeps its compiler.
+configure() {
+  local folder=build/$1
+  if [ -e "$folder/build.ninja" ]; then
+    if [ -e "$folder/.presets" ]; then
+      ! cmp -s CMakePresets.json "$folder/.presets" || return 0
+    else  # made by hand
+      [ CMakePresets.json -nt "$folder/build.ninja" ] || return 0
+    fi
+  fi
+  quietly "$folder.log" cmake --fresh --preset "$1"
+  cp CMakePresets.json "$folder/.presets"
+}

@@ -17,7 +17,7 @@ class OpenAiClientTest(ServiceTest):
             timeout=900, env={**os.environ,
                               "CONCLAVE_URL": f"http://{self.service.http}",
                               "CONCLAVE_ENCODER": "minilm",
-                              "CONCLAVE_MODEL": "chat"})
+                              "CONCLAVE_EXPERT": "chat"})
         print(result.stdout[-6000:], result.stderr[-3000:])
         self.assertEqual(result.returncode, 0)
 

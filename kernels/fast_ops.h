@@ -19,11 +19,21 @@ namespace conclave::kernels {
 template <const IsaKernels& K>
 struct FastOpsOf {
   static void Quantize(Activations& x, int64_t begin, int64_t end) {
+    QuantizeBlocks(x, begin, end, 0, x.k() / 32);
+  }
+
+  static void QuantizeBlocks(Activations& x, int64_t begin, int64_t end,
+                             int64_t block_begin, int64_t block_end) {
     CHECK(begin >= 0 && begin <= end && end <= x.m(), "rows {}..{} of {}",
           begin, end, x.m());
+    CHECK(
+        block_begin >= 0 && block_begin <= block_end && block_end <= x.k() / 32,
+        "blocks {}..{} of {}", block_begin, block_end, x.k() / 32);
+    const int64_t b = block_begin;
     for (int64_t i = begin; i < end; ++i) {
-      K.quantize(x.row(i), x.k() / 32, x.q(i), x.scale(i), x.sum(i),
-                 x.scaled_sum(i), x.sum16(i));
+      K.quantize(x.row(i) + b * 32, block_end - b, x.q(i) + b * 32,
+                 x.scale(i) + b, x.sum(i) + b, x.scaled_sum(i) + b,
+                 x.sum16(i) + b * 2);
     }
   }
 
@@ -209,6 +219,7 @@ struct FastOpsOf {
     return {
         .name = name,
         .quantize = Quantize,
+        .quantize_blocks = QuantizeBlocks,
         .matmul = Matmul,
         .matmul_rows = MatmulRows,
         .rms_norm = K.rms_norm,

@@ -122,6 +122,11 @@ struct Ops {
   // the reference path.
   void (*quantize)(Activations& x, int64_t begin, int64_t end);
 
+  // The same for blocks of 32 values [block_begin, block_end) of these rows:
+  // for who has just computed them.
+  void (*quantize_blocks)(Activations& x, int64_t begin, int64_t end,
+                          int64_t block_begin, int64_t block_end);
+
   // out[i, r] = sum_c W[r, c] x[i, c], for all i in [0, m) and the rows r of
   // panels [panel_begin, panel_end). Rows past W.rows are not written.
   //   out [m, out_stride] fp32

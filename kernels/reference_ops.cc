@@ -18,6 +18,11 @@ void Quantize(Activations& x, int64_t begin, int64_t end) {
         end, x.m());
 }
 
+void QuantizeBlocks(Activations& x, int64_t begin, int64_t end, int64_t,
+                    int64_t) {
+  Quantize(x, begin, end);
+}
+
 void MatmulRows(const Activations& x, int64_t row_begin, int64_t row_end,
                 const PackedMatrix& w, int64_t panel_begin, int64_t panel_end,
                 float* out, int64_t out_stride) {
@@ -240,6 +245,7 @@ const Ops& ReferenceOps() {
   static constexpr Ops kOps = {
       .name = "reference",
       .quantize = Quantize,
+      .quantize_blocks = QuantizeBlocks,
       .matmul = Matmul,
       .matmul_rows = MatmulRows,
       .rms_norm = RmsNorm,

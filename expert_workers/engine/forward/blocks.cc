@@ -4,11 +4,14 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "kernels/limits.h"
 
 namespace conclave::engine {
 namespace {
 
+using kernels::kActivationBlock;
 using kernels::kPanelRows;
+constexpr int64_t kPanelsPerBlock = kActivationBlock / kPanelRows;
 
 // Rows below which a row-wise stretch stays on the calling thread: waking
 // another costs some microseconds, one row about as much.
@@ -155,6 +158,8 @@ void DecoderBlocks::Attend() {
     group = 1;
   }
   const int64_t groups = model_.num_heads / group;
+  // A head of whole blocks is made int8 by the task that computed it.
+  const bool whole_blocks = HeadsAreWholeBlocks();
   const auto run = [&](int64_t task) {
     int64_t block = task / groups;
     const int64_t head = task % groups * group;
@@ -173,6 +178,11 @@ void DecoderBlocks::Attend() {
           rows.first_position + first, model_.num_heads, head, head + group,
           place_.cache->View(*rows.pages, place_.index), place_.attention_scale,
           place_.window, attended_.row(row), q_size);
+      if (whole_blocks) {
+        const int64_t blocks_a_head = model_.head_dim / kActivationBlock;
+        ops_.quantize_blocks(attended_, row, row + count, head * blocks_a_head,
+                             (head + group) * blocks_a_head);
+      }
       return;
     }
   };
@@ -182,12 +192,25 @@ void DecoderBlocks::Attend() {
                         });
 }
 
+bool DecoderBlocks::HeadsAreWholeBlocks() const {
+  return model_.head_dim % kActivationBlock == 0;
+}
+
+void DecoderBlocks::FinishAttended() {
+  if (HeadsAreWholeBlocks()) return;
+  ForRows([&](int64_t begin, int64_t end) {
+    ops_.quantize(attended_, begin, end);
+  });
+}
+
 void DecoderBlocks::AddAttention(const families::AttentionTensors& tensors) {
+  FinishAttended();
   AddProjected(attended_, tensors.output, tensors.output_bias);
 }
 
 void DecoderBlocks::AddNormedAttention(
     const families::AttentionTensors& tensors, const float* norm) {
+  FinishAttended();
   AddNormed(attended_, tensors.output, norm);
 }
 
@@ -199,10 +222,13 @@ void DecoderBlocks::GatedUp(families::Activation activation,
   const int64_t n = model_.intermediate_size;
   activated_.Resize(m(), n);
   Grow(up_, m() * n);
-  const int64_t panels = tensors.gate.num_panels();
+  // Two panels are a block of 32: whoever computed it makes it int8.
+  const int64_t pairs = n / kActivationBlock;
   compute_->ParallelFor(
-      panels, Grain(panels, compute_->threads()),
-      [&](int64_t begin, int64_t end) {
+      pairs, Grain(pairs, compute_->threads()),
+      [&](int64_t first_pair, int64_t last_pair) {
+        const int64_t begin = first_pair * kPanelsPerBlock;
+        const int64_t end = last_pair * kPanelsPerBlock;
         ops_.matmul(hidden_, tensors.gate, begin, end, activated_.row(0), n);
         ops_.matmul(hidden_, tensors.up, begin, end, up_.data(), n);
         const int64_t first = begin * kPanelRows;
@@ -211,6 +237,7 @@ void DecoderBlocks::GatedUp(families::Activation activation,
           float* g = activated_.row(i) + first;
           gated(g, up_.data() + i * n + first, count, g);
         }
+        ops_.quantize_blocks(activated_, 0, m(), first_pair, last_pair);
       });
 }
 
@@ -298,7 +325,6 @@ void DecoderBlocks::Project(const kernels::Activations& in,
 void DecoderBlocks::AddProjected(kernels::Activations& in,
                                  const kernels::PackedMatrix& weight,
                                  const float* bias) {
-  ForRows([&](int64_t begin, int64_t end) { ops_.quantize(in, begin, end); });
   const int64_t d = model_.hidden_size;
   Grow(projected_, m() * d);
   const Projection projections[] = {
@@ -317,7 +343,6 @@ void DecoderBlocks::AddProjected(kernels::Activations& in,
 void DecoderBlocks::AddNormed(kernels::Activations& in,
                               const kernels::PackedMatrix& weight,
                               const float* norm) {
-  ForRows([&](int64_t begin, int64_t end) { ops_.quantize(in, begin, end); });
   const int64_t d = model_.hidden_size;
   Grow(projected_, m() * d);
   const Projection projections[] = {{&weight, projected_.data(), d, nullptr}};

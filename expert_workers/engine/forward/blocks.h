@@ -82,7 +82,10 @@ class DecoderBlocks final : public families::DecoderParts {
   // The same with a bias, which may be nullptr.
   Projection WithBias(const kernels::PackedMatrix& weight, const float* bias,
                       float* out, int64_t stride);
-  // x += weight in + bias.
+  bool HeadsAreWholeBlocks() const;
+  // The int8 form of `attended`, where Attend could not leave it.
+  void FinishAttended();
+  // x += weight in + bias; `in` has its int8 form.
   void AddProjected(kernels::Activations& in,
                     const kernels::PackedMatrix& weight, const float* bias);
   // x += rms_norm(weight in) * norm: a barrier more, for a norm needs whole

@@ -3,10 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/limits.h"
+
 namespace conclave::engine {
 namespace {
 
+using kernels::kActivationBlock;
 using kernels::kPanelRows;
+constexpr int64_t kPanelsPerBlock = kActivationBlock / kPanelRows;
 
 // As blocks.cc: chunks enough that a slow thread leaves its share.
 constexpr int64_t kChunksPerThread = 8;
@@ -137,24 +141,24 @@ void ExpertBlocks::Apply(const kernels::Activations& in,
   activated_.Resize(m, width);
   Grow(up_, m * width);
   Grow(results_, m * d);
-  ForPanels(groups, kernels::NumPanels(width), compute,
-            [&](const Group& g, int64_t begin, int64_t end) {
-              ops_.matmul_rows(in, g.begin, g.end, g.expert->gate, begin, end,
-                               activated_.row(0), activated_.stride());
-              ops_.matmul_rows(in, g.begin, g.end, g.expert->up, begin, end,
-                               up_.data(), width);
-              const int64_t first = begin * kPanelRows;
-              const int64_t count = std::min(end * kPanelRows, width) - first;
-              for (int64_t i = g.begin; i < g.end; ++i) {
-                float* gate = activated_.row(i) + first;
-                ops_.silu_mul(gate, up_.data() + i * width + first, count,
-                              gate);
-              }
-            });
-  compute->ParallelFor(m, Grain(m, compute->threads()),
-                       [&](int64_t begin, int64_t end) {
-                         ops_.quantize(activated_, begin, end);
-                       });
+  // Two panels are a block of 32: whoever computed it makes it int8.
+  ForPanels(
+      groups, width / kActivationBlock, compute,
+      [&](const Group& g, int64_t first_pair, int64_t last_pair) {
+        const int64_t begin = first_pair * kPanelsPerBlock;
+        const int64_t end = last_pair * kPanelsPerBlock;
+        ops_.matmul_rows(in, g.begin, g.end, g.expert->gate, begin, end,
+                         activated_.row(0), activated_.stride());
+        ops_.matmul_rows(in, g.begin, g.end, g.expert->up, begin, end,
+                         up_.data(), width);
+        const int64_t first = begin * kPanelRows;
+        const int64_t count = std::min(end * kPanelRows, width) - first;
+        for (int64_t i = g.begin; i < g.end; ++i) {
+          float* gate = activated_.row(i) + first;
+          ops_.silu_mul(gate, up_.data() + i * width + first, count, gate);
+        }
+        ops_.quantize_blocks(activated_, g.begin, g.end, first_pair, last_pair);
+      });
   ForPanels(groups, kernels::NumPanels(d), compute,
             [&](const Group& g, int64_t begin, int64_t end) {
               ops_.matmul_rows(activated_, g.begin, g.end, g.expert->down,

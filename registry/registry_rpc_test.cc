@@ -2,6 +2,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <mutex>
 #include <optional>
@@ -101,6 +102,27 @@ INSTANTIATE_TEST_SUITE_P(Channels, RegistryRpcTest, testing::Bool(),
                          [](const auto& param_info) {
                            return param_info.param ? "Tcp" : "InProcess";
                          });
+
+// Each list is of one snapshot, which a change meanwhile does not take away
+// (under AddressSanitizer: is not read after its end).
+TEST_P(RegistryRpcTest, ListsWhileEverythingChanges) {
+  std::atomic<bool> stop = false;
+  std::thread changer([&] {
+    while (!stop) {
+      for (int i = 0; i < 8; ++i) {
+        const std::string name = "m" + std::to_string(i);
+        EXPECT_TRUE(registry_->PutModel(SomeModel(name)).ok());
+      }
+    }
+  });
+  const auto client = Client();
+  for (int i = 0; i < 300; ++i) {
+    const auto models = client->ListModels(Soon());
+    EXPECT_TRUE(models.ok() && !models->empty());
+  }
+  stop = true;
+  changer.join();
+}
 
 TEST_P(RegistryRpcTest, AChangeIsVisibleElsewhereWithin200Ms) {
   const auto writer = Client();

@@ -349,7 +349,8 @@ class RegistryService final : public Base, public rpc::StopsStreams {
       grpc::ServerWriter<v1::ImportProgress>* writer) override;
   grpc::Status ListModels(grpc::ServerContext*, const v1::ListRequest*,
                           v1::ListModelsResponse* response) override {
-    for (const auto& [name, model] : registry_->snapshot()->models) {
+    const auto state = registry_->snapshot();
+    for (const auto& [name, model] : state->models) {
       *response->add_models() = ToProto(model);
     }
     return grpc::Status::OK;
@@ -417,7 +418,8 @@ class RegistryService final : public Base, public rpc::StopsStreams {
   }
   grpc::Status ListWorkers(grpc::ServerContext*, const v1::ListRequest*,
                            v1::ListWorkersResponse* response) override {
-    for (const auto& [name, worker] : registry_->snapshot()->workers) {
+    const auto state = registry_->snapshot();
+    for (const auto& [name, worker] : state->workers) {
       *response->add_workers() = ToProto(worker, NowMs());
     }
     return grpc::Status::OK;

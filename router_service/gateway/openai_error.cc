@@ -71,6 +71,16 @@ bool StartsAddress(std::string_view text) {
   return false;
 }
 
+// "endpoint HOST[:PORT]: ...", as the upstream client begins its messages: the
+// length of all before the host, else 0.
+size_t EndpointLength(std::string_view text) {
+  constexpr std::string_view kEndpoint = "endpoint ";
+  if (!text.starts_with(kEndpoint)) return 0;
+  const std::string_view host = text.substr(
+      kEndpoint.size(), text.find(' ', kEndpoint.size()) - kEndpoint.size());
+  return host.ends_with(':') ? kEndpoint.size() : 0;
+}
+
 // A path: "/" then path characters with another "/" in them. Our own routes
 // (/v1/...) are no secret.
 size_t PathLength(std::string_view text) {
@@ -108,8 +118,11 @@ std::string Scrub(std::string_view message) {
         word_start = false;
         continue;
       }
-      if (StartsAddress(rest)) {
+      const size_t endpoint = EndpointLength(rest);
+      if (endpoint > 0 || StartsAddress(rest)) {
+        clean += rest.substr(0, endpoint);
         clean += "<address>";
+        i += endpoint;
         while (i < message.size() && message[i] != ' ' && message[i] != ',' &&
                message[i] != ';') {
           ++i;

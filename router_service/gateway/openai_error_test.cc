@@ -58,6 +58,12 @@ TEST(OpenAiErrorTest, ScrubHidesPathsAndAddresses) {
             "cannot open <path>: busy");
   EXPECT_EQ(Scrub("ipv4:10.1.2.3:50051: refused"), "<address> refused");
   EXPECT_EQ(Scrub("at unix:/run/x.sock, later"), "at <address>, later");
+  EXPECT_EQ(Scrub("expert law: endpoint gpu.intern:9000: cannot connect"),
+            "expert law: endpoint <address> cannot connect");
+  EXPECT_EQ(Scrub("endpoint [fd00::7]:80: it redirects"),
+            "endpoint <address> it redirects");
+  EXPECT_EQ(Scrub("the endpoint is named: x"), "the endpoint is named: x");
+  EXPECT_EQ(Scrub("endpoint "), "endpoint ");
   EXPECT_EQ(Scrub("see '/home/me/model.gguf'"), "see '<path>'");
   EXPECT_EQ(Scrub("a\r\nb"), "a  b");
   EXPECT_EQ(Scrub("3/4 and or/and use /v1/models"),

@@ -148,17 +148,15 @@ class ExpertsUnderLoadTest(ServiceTest):
             "What are my rights if I am sued for negligence?")))
         self.service.conclave("expert", "add", "lawyer", "--model", "smollm2",
                               "--category", "law", "--samples", samples)
+        # The next request: asked once, and it waits 200 ms at most for the
+        # samples to be learned.
         started = time.monotonic()
-        while True:
-            _, _, body = self.service.request("POST", "/v1/route", {
-                "model": "auto", "messages": [{"role": "user", "content":
-                    "Is a verbal contract enforceable in court?"}]})
-            if body.get("expert") == "lawyer":
-                break
-            self.assertLess(time.monotonic() - started, 5, body)
-            time.sleep(0.01)
-        print(f"hot add visible {1000 * (time.monotonic() - started):.0f} ms "
-              "after the acknowledgement")
+        _, _, body = self.service.request("POST", "/v1/route", {
+            "model": "auto", "messages": [{"role": "user", "content":
+                "Is a verbal contract enforceable in court?"}]})
+        print(f"routed {1000 * (time.monotonic() - started):.0f} ms after the "
+              "acknowledgement")
+        self.assertEqual(body["expert"], "lawyer", body)
         self.service.conclave("expert", "rm", "lawyer")
 
 
@@ -282,26 +280,33 @@ class WorkerTest(ServiceTest):
                        if "num_requests_running" in line
                        and not line.startswith("#"))
 
-        connection = http.client.HTTPConnection(self.service.http, timeout=60)
-        connection.request("POST", "/v1/chat/completions", json.dumps({
-            "model": "chat", "max_tokens": 4000, "stream": True,
-            "ignore_eos": True,
-            "messages": [{"role": "user", "content": "hi"}]}),
-            {"content-type": "application/json"})
-        response = connection.getresponse()
-        self.assertEqual(response.status, 200)
-        response.readline()
-        seen_by = time.monotonic() + 5
-        while running() == 0:
-            self.assertLess(time.monotonic(), seen_by)
-        response.close()
-        connection.close()
-        started = time.monotonic()
-        while running() > 0:
-            self.assertLess(time.monotonic() - started, 2)
-            time.sleep(0.01)
-        print(f"slot free {1000 * (time.monotonic() - started):.0f} ms after "
-              "the disconnect")
+        def freed():
+            """Seconds from the disconnect to the free slot."""
+            connection = http.client.HTTPConnection(self.service.http,
+                                                    timeout=60)
+            connection.request("POST", "/v1/chat/completions", json.dumps({
+                "model": "chat", "max_tokens": 4000, "stream": True,
+                "ignore_eos": True,
+                "messages": [{"role": "user", "content": "hi"}]}),
+                {"content-type": "application/json"})
+            response = connection.getresponse()
+            self.assertEqual(response.status, 200)
+            response.readline()
+            seen_by = time.monotonic() + 5
+            while running() == 0:
+                self.assertLess(time.monotonic(), seen_by)
+            response.close()
+            connection.close()
+            started = time.monotonic()
+            while running() > 0:
+                self.assertLess(time.monotonic() - started, 2)
+                time.sleep(0.002)
+            return time.monotonic() - started
+
+        times = sorted(freed() for _ in range(9))
+        print("slot free after the disconnect, ms:",
+              [round(1000 * t) for t in times])
+        self.assertLessEqual(times[4], 0.1)
 
 
 class StateTest(ServiceTest):

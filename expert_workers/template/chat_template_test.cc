@@ -1,5 +1,6 @@
 #include "expert_workers/template/chat_template.h"
 
+#include <absl/time/clock.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -176,6 +177,26 @@ TEST(ChatTemplateTest, RepeatedScansStop) {
         "x.count('b')", "x.find('b')", "x.isspace()"}) {
     EXPECT_EQ(code_of(use), absl::StatusCode::kResourceExhausted) << use;
   }
+}
+
+// Work that a text and another length multiply: a set of characters, a needle.
+// Without bounds each of these took hours.
+TEST(ChatTemplateTest, LongNeedlesAndSetsTakeNoTime) {
+  const absl::Time start = absl::Now();
+  for (const std::string_view use :
+       {"x.strip(y)", "x | trim(y)", "x.lstrip(y)", "x.rstrip(y)", "x.find(n)",
+        "x.rfind(n)", "x.count(n)", "n in x", "x.replace(n, '')", "x.split(n)",
+        "x.rsplit(n, 5)", "x.partition(n)", "x.rpartition(n)"}) {
+    const absl::StatusCode code = CodeOf(fmt::format(
+        "{{% set x = 'a' * 1000 * 3000 %}}{{% set y = 'b' * 1000 * 3000 + 'a' "
+        "%}}{{% set n = 'a' * 1000 * 1500 + 'b' %}}{{% set z = {} %}}",
+        use));
+    EXPECT_TRUE(code == absl::StatusCode::kOk ||
+                code == absl::StatusCode::kResourceExhausted)
+        << use;
+  }
+  // A minute is for the slowest sanitizer.
+  EXPECT_LT(absl::Now() - start, absl::Minutes(1));
 }
 
 TEST(ChatTemplateTest, DeepSourcesAreRefused) {

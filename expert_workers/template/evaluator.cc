@@ -251,8 +251,9 @@ absl::StatusOr<bool> Interpreter::Contains(const Value& container,
       return FailedPrecondition("'in <string>' needs a string, not {}",
                                 item.TypeName());
     }
-    RETURN_IF_ERROR(budget_.Scan(container.text().size()));
-    return container.text().view().find(item.text().view()) !=
+    RETURN_IF_ERROR(
+        budget_.Search(container.text().size(), item.text().size()));
+    return Find(container.text().view(), item.text().view()) !=
            std::string_view::npos;
   }
   if (container.IsDict()) {

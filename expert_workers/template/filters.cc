@@ -69,6 +69,7 @@ Result Trim(Interpreter* i, const Value& input, const Call& call) {
   if (args.Given(0)) {
     ASSIGN_OR_RETURN(chars, args.String(0, ""));
     if (chars.empty()) return i->NewString(text);
+    RETURN_IF_ERROR(i->budget()->Scan(chars.size() * 16));
   }
   return i->NewString(Strip(text, chars.view(), true, true));
 }
@@ -87,6 +88,7 @@ Result ReplaceFilter(Interpreter* i, const Value& input, const Call& call) {
   const size_t matches =
       from.empty() ? text.size() + 1 : text.size() / from.size();
   RETURN_IF_ERROR(i->budget()->Bytes(matches * to.size()));
+  RETURN_IF_ERROR(i->budget()->Search(text.size(), from.size()));
   return i->NewString(Replace(text, from.view(), to, count));
 }
 

@@ -32,6 +32,8 @@ Result StripMethod(Interpreter* i, const Value& self, const Call& call) {
   }
   ASSIGN_OR_RETURN(const Text chars, args.String(0, ""));
   if (chars.empty()) return self;
+  // The set is sorted.
+  RETURN_IF_ERROR(i->budget()->Scan(chars.size() * 16));
   return i->NewString(Strip(self.text(), chars.view(), kLeft, kRight));
 }
 
@@ -56,6 +58,7 @@ Result SplitMethod(Interpreter* i, const Value& self, const Call& call) {
   ASSIGN_OR_RETURN(const int64_t limit, args.Int(1, -1));
   // Every part costs a string; splitting from the right copies what is left.
   RETURN_IF_ERROR(i->budget()->Bytes(self.text().size() * 16));
+  RETURN_IF_ERROR(i->budget()->Search(self.text().size(), separator.size()));
   if (kFromRight && limit > 1024) {
     return ResourceExhausted("rsplit: at most 1024 splits");
   }
@@ -128,13 +131,13 @@ Result JoinMethod(Interpreter* i, const Value& self, const Call& call) {
 }
 
 template <bool kLast, bool kMust>
-Result Find(Interpreter* i, const Value& self, const Call& call) {
+Result FindMethod(Interpreter* i, const Value& self, const Call& call) {
   ASSIGN_OR_RETURN(const Arguments args,
                    Arguments::Bind("find", call, {"sub"}, 1));
   ASSIGN_OR_RETURN(const Text sub, args.String(0, ""));
   const std::string_view view = self.text().view();
-  RETURN_IF_ERROR(i->budget()->Scan(view.size()));
-  const size_t at = kLast ? view.rfind(sub.view()) : view.find(sub.view());
+  RETURN_IF_ERROR(i->budget()->Search(view.size(), sub.size()));
+  const size_t at = kLast ? FindLast(view, sub.view()) : Find(view, sub.view());
   if (at == std::string_view::npos) {
     if (kMust) return FailedPrecondition("substring not found");
     return Value::Int(-1);
@@ -155,10 +158,10 @@ Result CountMethod(Interpreter* i, const Value& self, const Call& call) {
   }
   ASSIGN_OR_RETURN(const Text sub, args.String(0, ""));
   const std::string_view view = self.text().view();
-  RETURN_IF_ERROR(i->budget()->Scan(view.size()));
+  RETURN_IF_ERROR(i->budget()->Search(view.size(), sub.size()));
   if (sub.empty()) return Value::Int(CountCharacters(view) + 1);
-  for (size_t at = view.find(sub.view()); at != std::string_view::npos;
-       at = view.find(sub.view(), at + sub.size())) {
+  for (size_t at = Find(view, sub.view()); at != std::string_view::npos;
+       at = Find(view, sub.view(), at + sub.size())) {
     ++count;
   }
   return Value::Int(count);
@@ -204,8 +207,9 @@ Result Partition(Interpreter* i, const Value& self, const Call& call) {
   ASSIGN_OR_RETURN(const Text sep, args.String(0, ""));
   if (sep.empty()) return FailedPrecondition("empty separator");
   const Text& text = self.text();
-  const size_t at =
-      kFromRight ? text.view().rfind(sep.view()) : text.view().find(sep.view());
+  RETURN_IF_ERROR(i->budget()->Search(text.size(), sep.size()));
+  const size_t at = kFromRight ? FindLast(text.view(), sep.view())
+                               : Find(text.view(), sep.view());
   const Value none = Value::Trusted("");
   if (at == std::string_view::npos) {
     return i->NewList(
@@ -285,10 +289,10 @@ const Table& StringMethods() {
       {"removesuffix", RemoveAffix<false>},
       {"replace", ReplaceMethod},
       {"join", JoinMethod},
-      {"find", Find<false, false>},
-      {"rfind", Find<true, false>},
-      {"index", Find<false, true>},
-      {"rindex", Find<true, true>},
+      {"find", FindMethod<false, false>},
+      {"rfind", FindMethod<true, false>},
+      {"index", FindMethod<false, true>},
+      {"rindex", FindMethod<true, true>},
       {"count", CountMethod},
       {"isdigit", AllChars<IsDigitChar>},
       {"isalpha", AllChars<IsAlphaChar>},

@@ -5,6 +5,7 @@
 #include <unicode/unistr.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "expert_workers/tokenizer/unicode.h"
 
@@ -79,9 +80,10 @@ size_t PreviousStart(std::string_view text, size_t end) {
   return DecodeUtf8(text, pos).length == end - pos ? pos : end - 1;
 }
 
+// `set` is sorted.
 bool Strips(char32_t c, const std::vector<char32_t>& set) {
   if (set.empty()) return c != kInvalidByte && IsPythonSpace(c);
-  return std::find(set.begin(), set.end(), c) != set.end();
+  return std::binary_search(set.begin(), set.end(), c);
 }
 
 size_t SkipSpaces(std::string_view text, size_t pos, bool want_space) {
@@ -111,6 +113,25 @@ std::vector<Text> SplitAtSpaces(const Text& text, int64_t max_splits) {
 
 }  // namespace
 
+size_t Find(std::string_view text, std::string_view needle, size_t from) {
+  if (from > text.size()) return std::string_view::npos;
+  // glibc's: the two-way algorithm for long needles, linear at worst.
+  const void* found = memmem(text.data() + from, text.size() - from,
+                             needle.data(), needle.size());
+  if (found == nullptr) return std::string_view::npos;
+  return static_cast<size_t>(static_cast<const char*>(found) - text.data());
+}
+
+size_t FindLast(std::string_view text, std::string_view needle) {
+  constexpr size_t kShort = 32;
+  if (needle.size() <= kShort) return text.rfind(needle);
+  const std::string backward(text.rbegin(), text.rend());
+  const size_t found =
+      Find(backward, std::string(needle.rbegin(), needle.rend()));
+  if (found == std::string_view::npos) return found;
+  return text.size() - found - needle.size();
+}
+
 Text Strip(const Text& text, std::string_view chars, bool left, bool right) {
   std::vector<char32_t> set;
   for (size_t pos = 0; pos < chars.size();) {
@@ -118,6 +139,8 @@ Text Strip(const Text& text, std::string_view chars, bool left, bool right) {
     set.push_back(c.value);
     pos += c.length;
   }
+  std::sort(set.begin(), set.end());
+  set.erase(std::unique(set.begin(), set.end()), set.end());
   const std::string_view view = text.view();
   size_t begin = 0;
   size_t end = view.size();
@@ -149,7 +172,7 @@ Text Replace(const Text& text, std::string_view from, const Text& to,
     }
   }
   while (!from.empty()) {
-    const size_t found = text.view().find(from, pos);
+    const size_t found = Find(text.view(), from, pos);
     if (found == std::string_view::npos || !more()) break;
     out.Append(text.Substr(pos, found - pos));
     out.Append(to);
@@ -165,7 +188,7 @@ std::vector<Text> Split(const Text& text, std::string_view separator,
   std::vector<Text> parts;
   size_t pos = 0;
   while (max_splits < 0 || static_cast<int64_t>(parts.size()) < max_splits) {
-    const size_t found = text.view().find(separator, pos);
+    const size_t found = Find(text.view(), separator, pos);
     if (found == std::string_view::npos) break;
     parts.push_back(text.Substr(pos, found - pos));
     pos = found + separator.size();
@@ -195,7 +218,7 @@ std::vector<Text> SplitFromRight(const Text& text, std::string_view separator,
       parts.push_back(rest.Substr(begin));
       rest = Strip(rest.Substr(0, begin), "", false, true);
     } else {
-      begin = rest.view().rfind(separator);
+      begin = FindLast(rest.view(), separator);
       if (begin == std::string_view::npos) break;
       end = begin + separator.size();
       parts.push_back(rest.Substr(end));

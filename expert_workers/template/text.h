@@ -48,6 +48,10 @@ class Text {
 // code points. An empty `chars` means white space.
 bool IsPythonSpace(char32_t c);
 Text Strip(const Text& text, std::string_view chars, bool left, bool right);
+// As std::string_view's find and rfind, in time that does not grow with the
+// needle's length (past 256 bytes): a template's author chooses both.
+size_t Find(std::string_view text, std::string_view needle, size_t from = 0);
+size_t FindLast(std::string_view text, std::string_view needle);
 Text Replace(const Text& text, std::string_view from, const Text& to,
              int64_t max_count);
 // Splits at white space when `separator` is empty. max_splits < 0: all.

@@ -5,6 +5,7 @@
 
 #include <absl/container/flat_hash_map.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -33,6 +34,13 @@ struct Budget {
   // For text that is read, not built: half a gigabyte in all, a second's work
   // where a scan decodes UTF-8.
   absl::Status Scan(size_t count) { return Bytes(count / 4); }
+  // For a needle sought in text: at every place up to 256 bytes of it may be
+  // compared, 64 a step (longer needles are sought in linear time).
+  absl::Status Search(size_t text, size_t needle) {
+    constexpr size_t kCompared = 256, kStep = 64;
+    RETURN_IF_ERROR(Scan(needle));
+    return Scan(text * (1 + std::min(needle, kCompared) / kStep));
+  }
 };
 
 class Value;

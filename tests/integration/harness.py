@@ -34,7 +34,7 @@ MODEL_FILES = {
 
 
 def conclave(*arguments, check=True, data_dir=None, server=None, timeout=300,
-             stdin=None):
+             stdin=None, **how):
     """Runs a command; returns CompletedProcess with text output."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("CONCLAVE_")}
     # With no server named, an address where nobody answers: never somebody
@@ -44,7 +44,7 @@ def conclave(*arguments, check=True, data_dir=None, server=None, timeout=300,
         env["CONCLAVE_DATA_DIR"] = str(data_dir)
     result = subprocess.run([str(BINARY), *map(str, arguments)], env=env,
                             input=stdin, capture_output=True, text=True,
-                            timeout=timeout)
+                            timeout=timeout, **how)
     if check and result.returncode != 0:
         raise AssertionError(f"conclave {' '.join(map(str, arguments))} -> "
                              f"{result.returncode}\n{result.stdout}{result.stderr}")

@@ -1,6 +1,7 @@
 """What bad input gets: the table of the main path's issue, through the real
 binary."""
 import pathlib
+import resource
 import shutil
 import socket
 import subprocess
@@ -179,6 +180,25 @@ class ProcessTest(ServiceTest):
                                           data_dir=temp).stdout.strip(), "[]")
             finally:
                 subprocess.run(["umount", temp], check=True)
+
+    def test_a_disk_that_refuses_leaves_data_intact(self):
+        # The same without the right to mount: no file may grow beyond 16 MB,
+        # and SIGXFSZ stays ignored, as Python has it.
+        def tight():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 20, 16 << 20))
+
+        with tempfile.TemporaryDirectory() as temp:
+            result = conclave("model", "import", MODEL_FILES["smollm2"],
+                              "--name", "big", data_dir=temp, check=False,
+                              preexec_fn=tight, restore_signals=False)
+            self.one_line(result, "segment", "File too large")
+            self.assertEqual(conclave("model", "list", "--json",
+                                      data_dir=temp).stdout.strip(), "[]")
+            # Nothing was left of it, and there is room again.
+            self.assertLess(sum(f.stat().st_size for f in
+                                pathlib.Path(temp).rglob("*.sst")), 1 << 20)
+            conclave("model", "import", MODEL_FILES["smollm2"], "--name",
+                     "big", data_dir=temp)
 
     def test_negative_timeout(self):
         with tempfile.TemporaryDirectory() as temp:

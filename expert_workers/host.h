@@ -175,6 +175,7 @@ class Host final : public ModelHost {
   absl::Status LoadWeights(HostedModel& model, int64_t kv_bytes,
                            std::unique_ptr<engine::Engine>& engine,
                            std::unique_ptr<engine::Encoder>& encoder);
+  std::unique_ptr<weights::ModelLease> LeaseDraft(const HostedModel& model);
   void UnloadModel(const ModelPtr& model, bool evict);
   int64_t KvShare() const;
 

@@ -1,6 +1,9 @@
 // Weights in and out, and the encoder's work.
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 
+#include "expert_workers/engine/draft_model.h"
 #include "expert_workers/host.h"
 
 namespace conclave::workers {
@@ -72,15 +75,26 @@ absl::Status Host::LoadWeights(HostedModel& model, int64_t kv_bytes,
   options.max_context = options_.max_context;
   options.reference_path = options_.reference_path;
   options.isa = options_.isa;
-  std::unique_ptr<weights::ModelLease> draft;
-  if (model.draft != nullptr) {
-    ASSIGN_OR_RETURN(draft,
-                     tier_->Acquire(model.draft, absl::Now() + kLoadTime));
-  }
   ASSIGN_OR_RETURN(engine, engine::Engine::Create(std::move(lease), tokenizer,
                                                   compute_.get(), options,
-                                                  std::move(draft)));
+                                                  LeaseDraft(model)));
   return absl::OkStatus();
+}
+
+// Nothing, aloud, where it cannot guess: its target answers without.
+std::unique_ptr<weights::ModelLease> Host::LeaseDraft(
+    const HostedModel& model) {
+  if (model.draft == nullptr) return nullptr;
+  absl::Status fits =
+      engine::DraftModel::CheckVocabulary(*model.draft, *model.manifest);
+  if (fits.ok()) {
+    auto lease = tier_->Acquire(model.draft, absl::Now() + kLoadTime);
+    if (lease.ok()) return *std::move(lease);
+    fits = lease.status();
+  }
+  spdlog::warn("model {:.12} goes without its draft model {:.12}: {}",
+               model.manifest->version, model.draft->version, Message(fits));
+  return nullptr;
 }
 
 void Host::UnloadModel(const ModelPtr& model, bool evict) {

@@ -29,21 +29,25 @@ DraftModel::DraftModel(std::unique_ptr<weights::ModelLease> lease,
       vocab_size_(vocab_size),
       cache_(shape, CacheBytes(shape, max_guesses)) {}
 
+absl::Status DraftModel::CheckVocabulary(const weights::ModelManifest& own,
+                                         const weights::ModelManifest& target) {
+  const std::vector<std::string>& mine = own.spec.tokenizer.tokens;
+  const std::vector<std::string>& other = target.spec.tokenizer.tokens;
+  const size_t common = std::min(mine.size(), other.size());
+  size_t same = 0;
+  while (same < common && mine[same] == other[same]) ++same;
+  if (common > 0 && same == common) return absl::OkStatus();
+  return InvalidArgument(
+      "the draft model has another vocabulary: it differs at token {}", same);
+}
+
 absl::StatusOr<std::unique_ptr<DraftModel>> DraftModel::Create(
     std::unique_ptr<weights::ModelLease> lease,
     const weights::ModelManifest& target, const kernels::Ops& ops,
     kernels::KvType kv_type, int64_t max_guesses) {
-  const std::vector<std::string>& own = lease->manifest().spec.tokenizer.tokens;
-  const std::vector<std::string>& other = target.spec.tokenizer.tokens;
-  const size_t common = std::min(own.size(), other.size());
-  const auto differ = std::mismatch(
-      own.begin(), own.begin() + static_cast<ptrdiff_t>(common), other.begin());
-  if (common == 0 ||
-      differ.first != own.begin() + static_cast<ptrdiff_t>(common)) {
-    return InvalidArgument(
-        "the draft model has another vocabulary: it differs at token {}",
-        differ.first - own.begin());
-  }
+  RETURN_IF_ERROR(CheckVocabulary(lease->manifest(), target));
+  const size_t common = std::min(lease->manifest().spec.tokenizer.tokens.size(),
+                                 target.spec.tokenizer.tokens.size());
   ASSIGN_OR_RETURN(std::unique_ptr<LanguageModel> model,
                    LanguageModel::Create(*lease, ops));
   const KvShape shape = model->kv_shape(kv_type);
@@ -119,6 +123,13 @@ int64_t DraftModel::Step(std::span<Memory* const> memories, int64_t most,
   return static_cast<int64_t>(batch.tokens.size());
 }
 
+// A vocabulary may be padded further in the larger model, and a caller's prompt
+// hold any of its ids.
+bool DraftModel::CanRead(std::span<const int32_t> tokens) const {
+  return std::ranges::all_of(
+      tokens, [this](int32_t token) { return token < model_->vocab_size(); });
+}
+
 void DraftModel::Draft(std::span<DraftWish> wishes, Compute* compute) {
   CHECK(static_cast<int64_t>(wishes.size()) <= kMaxAnswers, "{} wishes",
         wishes.size());
@@ -133,18 +144,24 @@ void DraftModel::Draft(std::span<DraftWish> wishes, Compute* compute) {
     if (!keep) Forget(answer);
   }
   std::vector<Memory*> asking;
+  std::vector<DraftWish*> asked;  // beside `asking`
   for (DraftWish& wish : wishes) {
+    wish.guesses.clear();
     Memory& memory = memories_[wish.answer];
     Follow(memory, wish.tokens);
-    wish.guesses.clear();
+    if (!CanRead(memory.tokens)) {
+      Forget(wish.answer);
+      continue;
+    }
     asking.push_back(&memory);
+    asked.push_back(&wish);
   }
   const auto wanted = [&](size_t i) {
     const Memory& memory = *asking[i];
-    const auto given = static_cast<int64_t>(wishes[i].tokens.size());
+    const auto given = static_cast<int64_t>(asked[i]->tokens.size());
     const int64_t guessed =
         static_cast<int64_t>(memory.tokens.size()) + memory.start - given;
-    return guessed < wishes[i].count;
+    return guessed < asked[i]->count;
   };
   // Who is still behind after the first step reads on another time.
   Step(asking, kReadAtOnce, compute);
@@ -155,7 +172,7 @@ void DraftModel::Draft(std::span<DraftWish> wishes, Compute* compute) {
       const bool has_read =
           memory.computed + 1 == static_cast<int64_t>(memory.tokens.size()) &&
           static_cast<int64_t>(memory.tokens.size()) + memory.start >
-              static_cast<int64_t>(wishes[i].tokens.size());
+              static_cast<int64_t>(asked[i]->tokens.size());
       if (has_read && wanted(i)) going.push_back(asking[i]);
     }
     if (going.empty()) break;
@@ -167,9 +184,9 @@ void DraftModel::Draft(std::span<DraftWish> wishes, Compute* compute) {
   for (size_t i = 0; i < asking.size(); ++i) {
     const Memory& memory = *asking[i];
     const auto given =
-        static_cast<int64_t>(wishes[i].tokens.size()) - memory.start;
+        static_cast<int64_t>(asked[i]->tokens.size()) - memory.start;
     if (given < static_cast<int64_t>(memory.tokens.size())) {
-      wishes[i].guesses.assign(memory.tokens.begin() + given,
+      asked[i]->guesses.assign(memory.tokens.begin() + given,
                                memory.tokens.end());
     }
   }

@@ -33,6 +33,7 @@ struct DraftWish {
   std::span<const int32_t> tokens;      // its prompt, and what it said so far
   int64_t count = 0;                    // guesses wanted, at least 1
   // Out: `count` tokens, or none while the model still reads.
+  // None either where it lacks one of `tokens`.
   std::vector<int32_t> guesses = {};
 };
 
@@ -43,6 +44,11 @@ class DraftModel {
   static constexpr int64_t kMaxAnswers = 4;
   // It reads from kWindow to twice as many tokens of an answer.
   static constexpr int64_t kWindow = 256;
+
+  // Whether `own` may guess for `target`: INVALID_ARGUMENT when its tokens are
+  // others. One of the two may have more, at the end.
+  static absl::Status CheckVocabulary(const weights::ModelManifest& own,
+                                      const weights::ModelManifest& target);
 
   // Takes the lease. `max_guesses`: the most a wish may ask for.
   //   INVALID_ARGUMENT  its tokens are not those of `target`; it is no
@@ -75,6 +81,8 @@ class DraftModel {
              std::unique_ptr<LanguageModel> model, const KvShape& shape,
              int64_t max_guesses, int64_t vocab_size);
 
+  // Whether it has an embedding of every one.
+  bool CanRead(std::span<const int32_t> tokens) const;
   // Makes the memory one of `tokens`, keeping what is still true.
   void Follow(Memory& memory, std::span<const int32_t> tokens);
   // Computes up to `most` tokens of each memory; whose end is reached gets one
@@ -84,7 +92,7 @@ class DraftModel {
 
   const std::unique_ptr<weights::ModelLease> lease_;
   const std::unique_ptr<LanguageModel> model_;
-  const int64_t vocab_size_;  // the target's
+  const int64_t vocab_size_;  // tokens that both models have
   KvCache cache_;
   std::map<std::pair<uint64_t, int32_t>, Memory> memories_;
   std::vector<float> logits_;

@@ -5,6 +5,7 @@
 
 #include <random>
 
+#include "expert_workers/engine/draft_model.h"
 #include "expert_workers/engine/engine.h"
 #include "expert_workers/engine/run_requests.h"
 #include "expert_workers/engine/tiny_model.h"
@@ -221,6 +222,29 @@ TEST(PayoffTest, TheFasterGoesOnAndTheOtherHasAnotherTrial) {
       payoff.ObservePlain(1, absl::Milliseconds(10));
     }
     EXPECT_TRUE(payoff.UseModel());
+  }
+}
+
+// A larger model's vocabulary is often padded further: prompts may hold ids
+// that the draft has no embedding of.
+TEST(SpeculationTest, ADraftModelWithFewerTokensGuessesForTheRest) {
+  const auto compute = Compute::Create(1);
+  TinyModelOptions small;
+  small.missing_tokens = 3;
+  const auto target = MakeTinyModel();
+  auto draft = DraftModel::Create(MakeTinyModel(small), target->manifest(),
+                                  kernels::FastOps(), kernels::KvType::kF16, 4);
+  ASSERT_TRUE(draft.ok()) << draft.status();
+  const std::vector<int32_t> known = {1, 2, 3};
+  const std::vector<int32_t> beyond = {1, kTinyVocabSize - 1, 3};
+  for (int round = 0; round < 2; ++round) {
+    DraftWish wishes[] = {{{1, 0}, beyond, 2}, {{2, 0}, known, 2}};
+    (*draft)->Draft(wishes, compute.get());
+    EXPECT_TRUE(wishes[0].guesses.empty());
+    ASSERT_EQ(wishes[1].guesses.size(), 2u);
+    for (const int32_t guess : wishes[1].guesses) {
+      EXPECT_LT(guess, kTinyVocabSize - 3);
+    }
   }
 }
 

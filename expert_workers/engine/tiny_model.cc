@@ -67,6 +67,8 @@ class TinyLease final : public weights::ModelLease {
     manifest_.spec.hyperparameters = std::move(model);
     manifest_.spec.tokenizer = TinyTokenizerSpec();
     if (options.other_tokens) manifest_.spec.tokenizer.tokens[100] = "?!";
+    manifest_.spec.tokenizer.tokens.resize(
+        static_cast<size_t>(kTinyVocabSize - options.missing_tokens));
   }
   ~TinyLease() override {
     for (auto& [name, tensor] : matrices_) std::free(tensor.data);
@@ -203,7 +205,7 @@ weights::ModelHyperparameters TinyHyperparameters(
   m.num_heads = 4;
   m.num_kv_heads = 2;
   m.head_dim = 16;
-  m.vocab_size = kTinyVocabSize;
+  m.vocab_size = kTinyVocabSize - options.missing_tokens;
   m.max_context = options.max_context;
   m.tied_embeddings = options.tied_embeddings;
   if (options.window > 0) {

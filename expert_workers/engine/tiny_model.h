@@ -20,8 +20,9 @@ struct TinyModelOptions {
   uint64_t seed = 1;
   int64_t max_context = 512;
   bool tied_embeddings = true;
-  int64_t window = 0;         // tokens, of the first layer; 0: none
-  bool other_tokens = false;  // a vocabulary like MakeTinyTokenizer's, not it
+  int64_t window = 0;          // tokens, of the first layer; 0: none
+  bool other_tokens = false;   // a vocabulary like MakeTinyTokenizer's, not it
+  int32_t missing_tokens = 0;  // the last so many are not in the vocabulary
 };
 
 // Token i < 256 is the byte i; then come kTinyWords, then kTinyEndOfTurn.

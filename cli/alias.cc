@@ -1,19 +1,50 @@
-// conclave alias set|rm
+// conclave alias set|list|rm
 #include <absl/time/clock.h>
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
 #include "cli/connection.h"
+#include "cli/terminal.h"
 
 namespace conclave::cli {
+namespace {
+
+absl::StatusOr<int> List(const ConnectionOptions& options, bool json) {
+  ASSIGN_OR_RETURN(auto connection, ConnectRegistry(options));
+  RETURN_IF_ERROR(
+      connection->client().WaitUntilReady(absl::Now() + absl::Seconds(10)));
+  const auto snapshot = connection->client().snapshot();
+  if (json) {
+    nlohmann::ordered_json out = nlohmann::ordered_json::array();
+    for (const auto& [alias, expert] : snapshot->aliases) {
+      out.push_back({{"alias", alias}, {"expert", expert}});
+    }
+    std::printf("%s\n", out.dump().c_str());
+    return 0;
+  }
+  if (snapshot->aliases.empty()) {
+    std::printf("no aliases; set one: conclave alias set ALIAS EXPERT\n");
+    return 0;
+  }
+  std::vector<std::vector<std::string>> rows = {{"ALIAS", "EXPERT"}};
+  for (const auto& [alias, expert] : snapshot->aliases) {
+    rows.push_back({alias, expert});
+  }
+  std::printf("%s", Table(rows).c_str());
+  return 0;
+}
+
+}  // namespace
 
 void AddAliasCommand(CLI::App& app, Action& chosen) {
   struct Options {
     ConnectionOptions connection;
     std::string alias;
     std::string expert;
+    bool json = false;
   };
   auto options = std::make_shared<Options>();
   CLI::App* alias = app.add_subcommand("alias", "Other names for experts");
@@ -24,6 +55,12 @@ void AddAliasCommand(CLI::App& app, Action& chosen) {
     AddConnectionOptions(*command, options->connection, true);
     command->add_option("alias", options->alias, "The alias")->required();
   }
+  CLI::App* list = alias->add_subcommand("list", "List aliases");
+  AddConnectionOptions(*list, options->connection, true);
+  list->add_flag("--json", options->json, "Print JSON");
+  list->final_callback([options, &chosen] {
+    chosen = [options] { return List(options->connection, options->json); };
+  });
   set->add_option("expert", options->expert, "The expert")->required();
   set->final_callback([options, &chosen] {
     chosen = [options]() -> absl::StatusOr<int> {

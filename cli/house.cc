@@ -182,12 +182,15 @@ class WiredHouse final : public House {
     resolver_ = std::make_unique<router::RegistryResolver>(
         directory_.get(), upstream_.get(), router::ProcessEnvironment);
     estimates_ = std::make_unique<router::JournalEstimates>(journal_.get());
+    ASSIGN_OR_RETURN(router::PolicyOptions choice,
+                     ResolveRoutingOptions(options_.routing));
     router::PolicyDependencies policy;
+    policy.random = UniformRandom;
     policy.estimates = estimates_.get();
     if (options_.encoder != "none") {
       policy.embed = [this](std::string_view text) { return Embed(text); };
     }
-    policy_ = std::make_unique<router::RoutingPolicy>(router::PolicyOptions{},
+    policy_ = std::make_unique<router::RoutingPolicy>(std::move(choice),
                                                       std::move(policy));
     registry_client_->OnChange(
         [this](std::shared_ptr<const registry::Snapshot> snapshot) {

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "base/status.h"
+#include "cli/routing_options.h"
 #include "cli/worker_options.h"
 
 namespace conclave::cli {
@@ -25,6 +26,7 @@ struct HouseOptions {
   // Seconds; 0: any time. As in dispatch/dispatcher.h.
   double first_token_timeout = 300;
   double token_timeout = 60;
+  RoutingOptions routing;
   WorkerOptions worker;
 };
 

@@ -72,6 +72,7 @@ void AddServeCommand(CLI::App& app, Action& chosen) {
                       "ends with an error (0: any time)");
   command->add_option("--drain-seconds", options->drain_seconds,
                       "How long running answers may take after SIGTERM");
+  AddRoutingOptions(*command, house.routing);
   AddWorkerOptions(*command, house.worker);
   DescribeSettings(*command);
   command->final_callback([options, command, &chosen] {

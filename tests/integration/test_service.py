@@ -89,6 +89,46 @@ class RoutingTest(ServiceTest):
                            plain["usage"]["prompt_tokens"] + 2)
 
 
+class ChoiceTest(ServiceTest):
+    serve_arguments = ("--explore", "1", "--max-cost", "5")
+
+    def test_explores_within_the_limit_of_cost(self):
+        prompt = pathlib.Path(self.temp) / "terse.md"
+        prompt.write_text("Answer with code alone.")
+        for name, cost in (("cheap", 1), ("dear", 10)):
+            self.service.conclave("expert", "add", name, "--base", "coder",
+                                  "--prompt", prompt, "--category", "code",
+                                  "--cost", cost)
+        drawn = set()
+        for _ in range(40):
+            _, _, decision = self.service.request("POST", "/v1/route", {
+                "messages": [{"role": "user", "content":
+                              "Sort a list in Java"}]})
+            drawn.add(decision["expert"])
+            propensities = {c["expert"]: c["propensity"]
+                            for c in decision["candidates"]}
+            self.assertEqual(propensities, {"coder": 0.5, "cheap": 0.5,
+                                            "dear": 0, "chat": 0})
+        self.assertEqual(drawn, {"coder", "cheap"})
+        (why,) = [c["why"] for c in decision["candidates"]
+                  if c["expert"] == "dear"]
+        self.assertIn("cost 10 is over the limit of 5", why)
+
+    def test_aliases_are_listed(self):
+        def listed():
+            return json.loads(self.service.conclave("alias", "list",
+                                                    "--json").stdout)
+        self.assertEqual(listed(), [])
+        self.service.conclave("alias", "set", "gpt-4o", "coder")
+        self.service.conclave("alias", "set", "fast", "chat")
+        self.assertEqual(listed(), [{"alias": "fast", "expert": "chat"},
+                                    {"alias": "gpt-4o", "expert": "coder"}])
+        self.assertRegex(self.service.conclave("alias", "list").stdout,
+                         r"gpt-4o +coder")
+        self.service.conclave("alias", "rm", "fast")
+        self.assertEqual(len(listed()), 1)
+
+
 class ExpertsUnderLoadTest(ServiceTest):
     def test_200_experts_added_and_drained_under_load(self):
         (pathlib.Path(self.temp) / "pirate.md").write_text("Talk like a pirate.")

@@ -21,6 +21,7 @@ using Action = std::function<absl::StatusOr<int>()>;
 void AddServeCommand(CLI::App& app, Action& chosen);
 void AddWorkerCommand(CLI::App& app, Action& chosen);
 void AddModelCommand(CLI::App& app, Action& chosen);
+void AddForgeCommand(CLI::App& app, Action& chosen);
 void AddExpertCommand(CLI::App& app, Action& chosen);
 void AddAliasCommand(CLI::App& app, Action& chosen);
 void AddRouteCommand(CLI::App& app, Action& chosen);

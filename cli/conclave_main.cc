@@ -27,6 +27,7 @@ int main(int argc, char** argv) {
   AddServeCommand(app, chosen);
   AddWorkerCommand(app, chosen);
   AddModelCommand(app, chosen);
+  AddForgeCommand(app, chosen);
   AddExpertCommand(app, chosen);
   AddAliasCommand(app, chosen);
   AddRouteCommand(app, chosen);

@@ -95,6 +95,9 @@ void AddForgeCommand(CLI::App& app, Action& chosen) {
                       "Experts a layer, 2..256 (8)");
   upcycle->add_option("--top-k", options->upcycle.experts_per_token,
                       "Experts that compute a token (2)");
+  upcycle->add_option("--gate-deviation", options->upcycle.gate_deviation,
+                      "Of the gates' values: 0 answers with the parent's very "
+                      "bits, 0.02 is for training (0)");
   upcycle->add_option("--seed", options->upcycle.seed, "Of the gates (0)");
   upcycle->add_option("--data-dir", options->data_dir,
                       "Where models are kept (" + DefaultDataDir() + ")");

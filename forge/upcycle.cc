@@ -21,7 +21,6 @@ using weights::TensorInfo;
 using weights::UnitInfo;
 
 constexpr int64_t kMaxExperts = 256;
-constexpr float kGateDeviation = 0.02f;  // as dense layers are initialised
 
 // A dense family -> the mixture whose attention is the same.
 constexpr std::pair<std::string_view, std::string_view> kMixtureOf[] = {
@@ -83,7 +82,8 @@ float Uniform(uint64_t seed, uint64_t counter) {
 }
 
 absl::StatusOr<DerivedUnit> GateUnit(int64_t layer, int64_t num_experts,
-                                     int64_t hidden_size, uint64_t seed) {
+                                     int64_t hidden_size, float deviation,
+                                     uint64_t seed) {
   weights::UnitSource source{fmt::format("layer.{}.gate", layer), {}};
   weights::SourceTensor gate;
   gate.name = fmt::format("blk.{}.ffn_gate_inp.weight", layer);
@@ -108,8 +108,7 @@ absl::StatusOr<DerivedUnit> GateUnit(int64_t layer, int64_t num_experts,
         for (int64_t i = 0; i < count * tensor.cols; ++i) {
           const auto counter = static_cast<uint64_t>(
               (layer * num_experts + first) * tensor.cols + i);
-          rows.push_back(Uniform(seed, counter) * kGateDeviation *
-                         std::sqrt(3.0f));
+          rows.push_back(Uniform(seed, counter) * deviation * std::sqrt(3.0f));
         }
         kernels::PackPanel(tensor.type, std::as_bytes(std::span(rows)).data(),
                            count, tensor.cols, at);
@@ -129,6 +128,7 @@ std::string Lineage(const ModelManifest& parent, const std::string& name,
       {"arguments",
        {{"experts", options.num_experts},
         {"top_k", options.experts_per_token},
+        {"gate_deviation", options.gate_deviation},
         {"seed", options.seed}}}}
       .dump();
 }
@@ -146,6 +146,10 @@ absl::StatusOr<weights::DerivedModel> Upcycle(
       options.experts_per_token > options.num_experts) {
     return InvalidArgument("top-{} of {} experts", options.experts_per_token,
                            options.num_experts);
+  }
+  if (!(options.gate_deviation >= 0 && options.gate_deviation <= 1)) {
+    return InvalidArgument("a gate deviation of {}; it must be 0..1",
+                           options.gate_deviation);
   }
   ASSIGN_OR_RETURN(const families::Family* family, MixtureOf(parent));
   weights::DerivedModel child;
@@ -170,9 +174,9 @@ absl::StatusOr<weights::DerivedModel> Upcycle(
           "import the model again, under another name",
           i);
     }
-    ASSIGN_OR_RETURN(
-        DerivedUnit gate,
-        GateUnit(i, options.num_experts, model.hidden_size, options.seed));
+    ASSIGN_OR_RETURN(DerivedUnit gate,
+                     GateUnit(i, options.num_experts, model.hidden_size,
+                              options.gate_deviation, options.seed));
     child.units.push_back(std::move(gate));
     for (int64_t e = 0; e < options.num_experts; ++e) {
       ASSIGN_OR_RETURN(DerivedUnit expert, ExpertUnit(*half, i, e));

@@ -18,7 +18,10 @@ namespace conclave::forge {
 struct UpcycleOptions {
   int64_t num_experts = 8;        // 2..256
   int64_t experts_per_token = 2;  // 1..num_experts
-  // Of the gates: uniform, standard deviation 0.02.
+  // Of the gates' values, which are uniform. 0: every token goes to the first
+  // experts, with equal weights, which for top-1 and top-2 gives the parent's
+  // very bits. Training wants 0.02 or so; sums of weights then round.
+  float gate_deviation = 0;
   uint64_t seed = 0;
 };
 

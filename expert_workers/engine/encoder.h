@@ -36,7 +36,7 @@ class Encoder {
       std::shared_ptr<const Tokenizer> tokenizer, Compute* compute,
       const EncoderOptions& options = {});
   // Memory that an encoder takes beside its lease: the fast path's 8-bit
-  // copies (families/bert.h).
+  // copies (forward/bert.h).
   static int64_t CopyBytes(const weights::ModelManifest& manifest,
                            const EncoderOptions& options = {});
   virtual ~Encoder() = default;

@@ -2,7 +2,8 @@
 // budget. One page holds its tokens for every layer, so that a sequence grows
 // by whole pages or not at all.
 //
-//   page = num_layers x [2 (K, V)][num_kv_heads][32][head_dim]
+//   page = num_layers x (K [num_kv_heads][head_dim][32],
+//                        V [num_kv_heads][32][head_dim])
 //
 // Pages are counted: answers to one prompt share its pages, and so do sequences
 // that begin alike (prefix_cache.h); who writes into a shared page gets a copy

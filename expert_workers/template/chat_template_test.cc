@@ -171,10 +171,33 @@ TEST(ChatTemplateTest, RepeatedScansStop) {
                     use));
   };
   EXPECT_EQ(code_of("x is string"), absl::StatusCode::kOk);
-  for (const std::string_view use :
-       {"x | trim", "x[5]", "x[1:2]", "x == y", "x < y", "x in y", "x | length",
-        "x.strip()", "x in {'a': 1}", "{'a': 1}[x]", "{}.get(x)", "x is upper",
-        "x.count('b')", "x.find('b')", "x.isspace()"}) {
+  for (const std::string_view use : {"x | trim",
+                                     "x[5]",
+                                     "x[1:2]",
+                                     "x == y",
+                                     "x < y",
+                                     "x in y",
+                                     "x | length",
+                                     "x.strip()",
+                                     "x in {'a': 1}",
+                                     "{'a': 1}[x]",
+                                     "{}.get(x)",
+                                     "x is upper",
+                                     "x.count('b')",
+                                     "x.find('b')",
+                                     "x.isspace()",
+                                     "x | int",
+                                     "x | float",
+                                     "x.startswith(y)",
+                                     "x.endswith((y, y))",
+                                     "x.removeprefix(y)",
+                                     "{x: 1}",
+                                     "[x] | unique(true)",
+                                     "[x, y] | max",
+                                     "[x] | map(attribute=x)",
+                                     "1 | attr(x)",
+                                     "{(x,): 1}[(y,)]",
+                                     "[] | select(x)"}) {
     EXPECT_EQ(code_of(use), absl::StatusCode::kResourceExhausted) << use;
   }
 }
@@ -186,7 +209,8 @@ TEST(ChatTemplateTest, LongNeedlesAndSetsTakeNoTime) {
   for (const std::string_view use :
        {"x.strip(y)", "x | trim(y)", "x.lstrip(y)", "x.rstrip(y)", "x.find(n)",
         "x.rfind(n)", "x.count(n)", "n in x", "x.replace(n, '')", "x.split(n)",
-        "x.rsplit(n, 5)", "x.partition(n)", "x.rpartition(n)"}) {
+        "x.rsplit(n, 5)", "x.rsplit('a', 1000)", "x.partition(n)",
+        "x.rpartition(n)"}) {
     const absl::StatusCode code = CodeOf(fmt::format(
         "{{% set x = 'a' * 1000 * 3000 %}}{{% set y = 'b' * 1000 * 3000 + 'a' "
         "%}}{{% set n = 'a' * 1000 * 1500 + 'b' %}}{{% set z = {} %}}",
@@ -197,6 +221,48 @@ TEST(ChatTemplateTest, LongNeedlesAndSetsTakeNoTime) {
   }
   // A minute is for the slowest sanitizer.
   EXPECT_LT(absl::Now() - start, absl::Minutes(1));
+}
+
+// One text many times over: what is made of each is paid for before it is
+// built, so that memory stays small.
+TEST(ChatTemplateTest, AListOfOneLongTextStops) {
+  for (const std::string_view use :
+       {"sort", "unique", "min", "max", "sort(case_sensitive=true)"}) {
+    EXPECT_EQ(CodeOf(fmt::format("{{% set x = 'A' * 1000 * 8000 %}}"
+                                 "{{% set z = ([x] * 99999) | {} %}}",
+                                 use)),
+              absl::StatusCode::kResourceExhausted)
+        << use;
+  }
+}
+
+TEST(ChatTemplateTest, SplitsFromTheRight) {
+  const auto out = [](std::string_view expression) {
+    return JoinPieces(
+        Pieces(fmt::format("{{{{ {} }}}}", expression), Json::array()));
+  };
+  EXPECT_EQ(out("'a--b--c'.rsplit('--', 1)"), "['a--b', 'c']");
+  EXPECT_EQ(out("'a---b'.rsplit('--', 5)"), "['a-', 'b']");
+  EXPECT_EQ(out("'--a--'.rsplit('--', 9)"), "['', 'a', '']");
+  EXPECT_EQ(out("'ab'.rsplit('--', 0)"), "['ab']");
+  EXPECT_EQ(out("'  a b  c '.rsplit(none, 1)"), "['  a b', 'c']");
+  EXPECT_EQ(out("'  a b '.rsplit(none, 7)"), "['a', 'b']");
+  EXPECT_EQ(out("'  '.rsplit(none, 1)"), "[]");
+  EXPECT_EQ(out("' a '.rsplit(none, 0)"), "[' a']");
+}
+
+TEST(ChatTemplateTest, DictionariesFindEveryKindOfKey) {
+  const auto out = [](std::string_view expression) {
+    return JoinPieces(
+        Pieces(fmt::format("{{{{ {} }}}}", expression), Json::array()));
+  };
+  EXPECT_EQ(out("{1: 'a', 'x': 'b', (1, 'y'): 'c'}[(1, 'y')]"), "c");
+  EXPECT_EQ(out("{1: 'a', 'x': 'b', (1, 'y'): 'c'}[1.0]"), "a");
+  EXPECT_EQ(out("{1: 'a', 'x': 'b'}[true] ~ {1: 'a', 'x': 'b'}['x']"), "ab");
+  EXPECT_EQ(out("{(1, 2): 'a', (1, 2): 'b'}"), "{(1, 2): 'b'}");
+  EXPECT_EQ(out("[1] in {'x': 1}.values() | list"), "False");
+  EXPECT_EQ(CodeOf("{{ [1] in {'x': 1} }}"),
+            absl::StatusCode::kFailedPrecondition);
 }
 
 TEST(ChatTemplateTest, DeepSourcesAreRefused) {

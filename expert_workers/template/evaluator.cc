@@ -207,7 +207,7 @@ absl::StatusOr<Value> Interpreter::EvalDict(const Expr& expr,
   for (size_t i = 0; i + 1 < expr.children.size(); i += 2) {
     ASSIGN_OR_RETURN(Value key, Eval(*expr.children[i], scope));
     ASSIGN_OR_RETURN(Value value, Eval(*expr.children[i + 1], scope));
-    RETURN_IF_ERROR(key.HashKey());
+    RETURN_IF_ERROR(key.CheckKey(&budget_));
     RETURN_IF_ERROR(budget_.Bytes(2 * sizeof(Value)));
     dict.Set(std::move(key), std::move(value));
   }
@@ -257,8 +257,7 @@ absl::StatusOr<bool> Interpreter::Contains(const Value& container,
            std::string_view::npos;
   }
   if (container.IsDict()) {
-    if (item.IsString()) RETURN_IF_ERROR(budget_.Scan(item.text().size()));
-    RETURN_IF_ERROR(item.HashKey());
+    RETURN_IF_ERROR(item.CheckKey(&budget_));
     return container.dict().Find(item) != nullptr;
   }
   ASSIGN_OR_RETURN(const Values items, Iterate(container));
@@ -296,6 +295,9 @@ absl::StatusOr<Value> Interpreter::GetItem(const Value& object,
   if (object.IsUndefined()) return UndefinedError(object);
   if (key.IsString()) RETURN_IF_ERROR(budget_.Scan(key.text().size()));
   if (object.IsDict()) {
+    // What is no key is no error here: it finds nothing.
+    const absl::Status usable = key.CheckKey(&budget_);
+    if (absl::IsResourceExhausted(usable)) return usable;
     if (const Value* found = object.dict().Find(key)) return *found;
   } else if (object.IsList() && !object.list().lazy) {
     const Values& items = object.list().items;
@@ -390,7 +392,19 @@ absl::StatusOr<Call> Interpreter::EvalArguments(const Expr& expr,
       call.kwargs.emplace_back(key.text().bytes(), item);
     }
   }
+  // Macros compare the names one by one.
+  RETURN_IF_ERROR(budget_.Step(static_cast<int64_t>(call.kwargs.size())));
   return call;
+}
+
+absl::Status Interpreter::PayForTexts(const Call& call) {
+  for (const Value& arg : call.args) {
+    if (arg.IsString()) RETURN_IF_ERROR(budget_.Scan(arg.text().size()));
+  }
+  for (const auto& [name, arg] : call.kwargs) {
+    if (arg.IsString()) RETURN_IF_ERROR(budget_.Scan(arg.text().size()));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Value> Interpreter::EvalCall(const Expr& expr,

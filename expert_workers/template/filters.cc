@@ -212,7 +212,7 @@ Value Trusting(Value value, const Value& source) {
   return trusted ? value : value.Untrusted();
 }
 
-Result Int(Interpreter*, const Value& input, const Call& call) {
+Result Int(Interpreter* i, const Value& input, const Call& call) {
   ASSIGN_OR_RETURN(const Arguments args,
                    Arguments::Bind("int", call, {"default", "base"}));
   if (input.IsInt() || input.IsBool()) {
@@ -220,6 +220,8 @@ Result Int(Interpreter*, const Value& input, const Call& call) {
   }
   double number = NAN;
   if (input.IsString()) {
+    // Read twice: as an integer, then as any number.
+    RETURN_IF_ERROR(i->budget()->Scan(2 * input.text().size()));
     int64_t whole = 0;
     if (ParseWhole(input.text(), &whole)) {
       return Trusting(Value::Int(whole), input);
@@ -236,13 +238,16 @@ Result Int(Interpreter*, const Value& input, const Call& call) {
   return args[0] ? *args[0] : Value::Int(0);
 }
 
-Result Float(Interpreter*, const Value& input, const Call& call) {
+Result Float(Interpreter* i, const Value& input, const Call& call) {
   ASSIGN_OR_RETURN(const Arguments args,
                    Arguments::Bind("float", call, {"default"}));
   if (input.IsNumber()) {
     return Trusting(Value::Float(input.AsDouble()), input);
   }
   double number = 0;
+  if (input.IsString()) {
+    RETURN_IF_ERROR(i->budget()->Scan(input.text().size()));
+  }
   if (input.IsString() && ParseWhole(input.text(), &number)) {
     return Trusting(Value::Float(number), input);
   }
@@ -328,6 +333,7 @@ absl::StatusOr<Value> Interpreter::ApplyFilter(std::string_view name,
                                                const Value& input,
                                                const Call& call) {
   RETURN_IF_ERROR(budget_.Step());
+  RETURN_IF_ERROR(PayForTexts(call));
   Filter filter = FindTextFilter(name);
   if (filter == nullptr) filter = FindSequenceFilter(name);
   if (filter == nullptr) {

@@ -140,6 +140,8 @@ absl::StatusOr<Value> FormatBraces(Interpreter* interpreter, const Text& format,
       out.Append(format.Substr(pos++, 1));
       continue;
     }
+    RETURN_IF_ERROR(interpreter->budget()->Step(
+        static_cast<int64_t>(1 + call.kwargs.size() / 16)));
     const size_t close = view.find('}', pos);
     if (view[brace] == '}' || close == std::string_view::npos) {
       return FailedPrecondition("single '{}' in format string", view[brace]);

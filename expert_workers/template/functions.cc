@@ -50,7 +50,7 @@ absl::StatusOr<Dict> MakeDict(Interpreter* interpreter, const Call& call) {
     for (const Value& pair : pairs) {
       ASSIGN_OR_RETURN(const Values both, interpreter->Iterate(pair));
       if (both.size() != 2) return FailedPrecondition("dict needs pairs");
-      RETURN_IF_ERROR(both[0].HashKey());
+      RETURN_IF_ERROR(both[0].CheckKey(interpreter->budget()));
       dict.Set(both[0], both[1]);
     }
   }

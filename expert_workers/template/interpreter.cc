@@ -282,6 +282,9 @@ absl::StatusOr<Value> Interpreter::CallMacro(
                               stmt.text, stmt.parameters.size(),
                               call.args.size());
   }
+  // Every name is looked for among the arguments' names.
+  RETURN_IF_ERROR(budget_.Step(
+      static_cast<int64_t>(stmt.parameters.size() * call.kwargs.size() / 16)));
   size_t used = 0;
   for (size_t i = 0; i < stmt.parameters.size(); ++i) {
     const Parameter& parameter = stmt.parameters[i];

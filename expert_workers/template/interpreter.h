@@ -63,6 +63,8 @@ class Interpreter {
   absl::StatusOr<Value> GetAttribute(const Value& object,
                                      std::string_view name);
   absl::StatusOr<Value> GetItem(const Value& object, const Value& key);
+  // Whoever is called looks at each text that it is given once, at least.
+  absl::Status PayForTexts(const Call& call);
   absl::StatusOr<Values> Iterate(const Value& value);
   absl::StatusOr<Value> Concat(const Text& a, const Text& b);
   // A string whose size is paid for.

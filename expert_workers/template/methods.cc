@@ -76,18 +76,20 @@ Result SplitLinesMethod(Interpreter* i, const Value& self, const Call& call) {
 
 // startswith and endswith take one string or a tuple of them.
 template <bool kStart>
-Result Affix(Interpreter*, const Value& self, const Call& call) {
+Result Affix(Interpreter* i, const Value& self, const Call& call) {
   ASSIGN_OR_RETURN(
       const Arguments args,
       Arguments::Bind(kStart ? "startswith" : "endswith", call, {"prefix"}, 1));
   const bool tuple = args[0]->IsList() && args[0]->list().tuple;
   const Values affixes = tuple ? args[0]->list().items : Values{*args[0]};
+  RETURN_IF_ERROR(i->budget()->Step(static_cast<int64_t>(affixes.size())));
   for (const Value& affix : affixes) {
     if (!affix.IsString()) {
       return FailedPrecondition("startswith and endswith need strings");
     }
     const std::string_view view = self.text().view();
     const std::string_view want = affix.text().view();
+    RETURN_IF_ERROR(i->budget()->Scan(want.size()));
     if (kStart ? view.starts_with(want) : view.ends_with(want)) {
       return Value::Bool(true);
     }
@@ -238,10 +240,7 @@ Result IndexMethod(Interpreter* i, const Value& self, const Call& call) {
 Result Get(Interpreter* i, const Value& self, const Call& call) {
   ASSIGN_OR_RETURN(const Arguments args,
                    Arguments::Bind("get", call, {"key", "default"}, 1));
-  if (args[0]->IsString()) {
-    RETURN_IF_ERROR(i->budget()->Scan(args[0]->text().size()));
-  }
-  RETURN_IF_ERROR(args[0]->HashKey());
+  RETURN_IF_ERROR(args[0]->CheckKey(i->budget()));
   if (const Value* found = self.dict().Find(*args[0])) return *found;
   return args[1] ? *args[1] : Value::MakeNone();
 }
@@ -355,6 +354,7 @@ bool HasMethod(const Value& object, std::string_view name) {
 absl::StatusOr<Value> CallMethod(Interpreter* interpreter, const Value& object,
                                  std::string_view name, const Call& call) {
   RETURN_IF_ERROR(interpreter->budget()->Step());
+  RETURN_IF_ERROR(interpreter->PayForTexts(call));
   const Method method = FindMethod(object, name);
   if (method == nullptr) {
     return FailedPrecondition("'{}' has no method '{}'", object.TypeName(),

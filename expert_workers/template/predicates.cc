@@ -73,6 +73,7 @@ absl::StatusOr<bool> Interpreter::ApplyTest(std::string_view name,
                                             const Value& input,
                                             const Call& call) {
   RETURN_IF_ERROR(budget_.Step());
+  RETURN_IF_ERROR(PayForTexts(call));
   if (!call.kwargs.empty()) {
     return FailedPrecondition("test {} got an unexpected argument", name);
   }

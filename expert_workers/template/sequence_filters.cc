@@ -15,6 +15,7 @@ using Result = absl::StatusOr<Value>;
 Result DottedAttribute(Interpreter* i, const Value& object, const Value& path) {
   if (!path.IsString()) return i->GetItem(object, path);
   Value value = object;
+  RETURN_IF_ERROR(i->budget()->Bytes(path.text().size() * 16));
   for (const Text& part : Split(path.text(), ".", -1)) {
     int64_t index = 0;
     const char* const end = part.view().data() + part.size();
@@ -106,8 +107,10 @@ Result Items(Interpreter* i, const Value& input, const Call& call) {
 }
 
 // Strings sort without case unless asked otherwise.
-Value SortKey(const Value& value, bool case_sensitive) {
+Result SortKey(Interpreter* i, const Value& value, bool case_sensitive) {
   if (case_sensitive || !value.IsString()) return value;
+  // Before it is built: a list may hold one text a hundred thousand times.
+  RETURN_IF_ERROR(i->budget()->Bytes(value.text().size()));
   return Value::String(ChangeCase(value.text(), CaseChange::kLower));
 }
 
@@ -141,7 +144,8 @@ absl::StatusOr<std::vector<Keyed>> WithKeys(Interpreter* i, const Value& input,
     if (attribute) {
       ASSIGN_OR_RETURN(key, DottedAttribute(i, item, *attribute));
     }
-    keyed.push_back({SortKey(key, case_sensitive), item});
+    ASSIGN_OR_RETURN(key, SortKey(i, key, case_sensitive));
+    keyed.push_back({std::move(key), item});
   }
   return keyed;
 }
@@ -171,8 +175,9 @@ Result DictSort(Interpreter* i, const Value& input, const Call& call) {
   std::vector<Keyed> keyed;
   for (const auto& [key, value] : input.dict().entries()) {
     ASSIGN_OR_RETURN(Value pair, i->NewList({key, value}, /*tuple=*/true));
-    keyed.push_back(
-        {SortKey(by_key ? key : value, args.Truth(0, false)), std::move(pair)});
+    ASSIGN_OR_RETURN(Value sort_key,
+                     SortKey(i, by_key ? key : value, args.Truth(0, false)));
+    keyed.push_back({std::move(sort_key), std::move(pair)});
   }
   RETURN_IF_ERROR(SortKeyed(i, args.Truth(2, false), &keyed));
   Values sorted;
@@ -213,7 +218,7 @@ Result Unique(Interpreter* i, const Value& input, const Call& call) {
   Dict seen;
   Values kept;
   for (const Keyed& item : keyed) {
-    RETURN_IF_ERROR(item.key.HashKey());
+    RETURN_IF_ERROR(item.key.CheckKey(i->budget()));
     if (seen.Find(item.key)) continue;
     RETURN_IF_ERROR(
         i->budget()->Step(static_cast<int64_t>(1 + kept.size() / 16)));

@@ -63,7 +63,8 @@ std::vector<Piece> Text::ToPieces() const {
 }
 
 bool IsPythonSpace(char32_t c) {
-  if (c >= 0x1C && c <= 0x1F) return true;
+  if (c <= U' ') return c == U' ' || (c >= 9 && c <= 13) || c >= 0x1C;
+  if (c < 0x80) return false;
   return Classify(c) == CharClass::kSpace;
 }
 
@@ -197,36 +198,63 @@ std::vector<Text> Split(const Text& text, std::string_view separator,
   return parts;
 }
 
+namespace {
+
+// The last word that ends at `end` or before: [first, second); empty when
+// there is none.
+std::pair<size_t, size_t> LastWord(std::string_view text, size_t end) {
+  const auto skip = [&](size_t pos, bool spaces) {
+    while (pos > 0) {
+      const size_t start = PreviousStart(text, pos);
+      const char32_t c = DecodeUtf8(text, start).value;
+      if ((c != kInvalidByte && IsPythonSpace(c)) != spaces) break;
+      pos = start;
+    }
+    return pos;
+  };
+  end = skip(end, true);
+  return {skip(end, false), end};
+}
+
+std::vector<Text> SplitAtSpacesFromRight(const Text& text, int64_t max_splits) {
+  std::vector<Text> parts;
+  size_t end = text.size();
+  while (static_cast<int64_t>(parts.size()) < max_splits) {
+    const auto [begin, word_end] = LastWord(text.view(), end);
+    if (begin == word_end) return parts;
+    parts.push_back(text.Substr(begin, word_end - begin));
+    end = begin;
+  }
+  Text rest = Strip(text.Substr(0, end), "", false, true);
+  if (!rest.empty()) parts.push_back(std::move(rest));
+  return parts;
+}
+
+// Long separators are sought forwards, in a text and a needle turned round.
+std::vector<Text> SplitAtFromRight(const Text& text, std::string_view separator,
+                                   int64_t max_splits) {
+  const std::string backward(text.view().rbegin(), text.view().rend());
+  const std::string needle(separator.rbegin(), separator.rend());
+  std::vector<Text> parts;
+  size_t done = 0;  // bytes from the end
+  while (static_cast<int64_t>(parts.size()) < max_splits) {
+    const size_t found = Find(backward, needle, done);
+    if (found == std::string_view::npos) break;
+    parts.push_back(text.Substr(text.size() - found, found - done));
+    done = found + needle.size();
+  }
+  parts.push_back(text.Substr(0, text.size() - done));
+  return parts;
+}
+
+}  // namespace
+
 std::vector<Text> SplitFromRight(const Text& text, std::string_view separator,
                                  int64_t max_splits) {
   if (max_splits < 0) return Split(text, separator, -1);
-  std::vector<Text> parts;
-  Text rest = text;
-  while (static_cast<int64_t>(parts.size()) < max_splits) {
-    size_t begin = 0;
-    size_t end = 0;
-    if (separator.empty()) {
-      rest = Strip(rest, "", false, true);
-      end = rest.size();
-      begin = end;
-      while (begin > 0) {
-        const size_t start = PreviousStart(rest.view(), begin);
-        if (IsPythonSpace(DecodeUtf8(rest.view(), start).value)) break;
-        begin = start;
-      }
-      if (begin == 0) break;
-      parts.push_back(rest.Substr(begin));
-      rest = Strip(rest.Substr(0, begin), "", false, true);
-    } else {
-      begin = FindLast(rest.view(), separator);
-      if (begin == std::string_view::npos) break;
-      end = begin + separator.size();
-      parts.push_back(rest.Substr(end));
-      rest = rest.Substr(0, begin);
-    }
-  }
-  if (separator.empty()) rest = Strip(rest, "", false, true);
-  if (!separator.empty() || !rest.empty()) parts.push_back(rest);
+  std::vector<Text> parts = separator.empty()
+                                ? SplitAtSpacesFromRight(text, max_splits)
+                                : SplitAtFromRight(text, separator, max_splits);
   std::reverse(parts.begin(), parts.end());
   return parts;
 }

@@ -24,40 +24,55 @@ absl::Status Budget::Bytes(size_t count) {
   return ResourceExhausted("template builds too much text");
 }
 
-const Value* Dict::Find(const Value& key) const {
-  if (key.IsString()) return Find(key.text().view());
+size_t Dict::Position(const Value& key) const {
+  if (key.IsString()) return Position(key.text().view());
   const auto hash = key.HashKey();
-  if (!hash.ok()) return nullptr;
-  for (const auto& [known, value] : entries_) {
-    const auto other = known.HashKey();
-    if (other.ok() && *other == *hash) return &value;
+  if (!hash.ok()) return entries_.size();
+  if (!index_.empty()) {
+    const auto found = index_.find(*hash);
+    return found == index_.end() ? entries_.size() : found->second;
   }
-  return nullptr;
+  // Strings differ from every other key; tuples would be in the index.
+  size_t i = 0;
+  for (; i < entries_.size(); ++i) {
+    const Value& known = entries_[i].first;
+    if (!known.IsString() && *known.HashKey() == *hash) break;
+  }
+  return i;
+}
+
+size_t Dict::Position(std::string_view key) const {
+  if (!index_.empty()) {
+    const auto found = index_.find("s" + std::string(key));
+    return found == index_.end() ? entries_.size() : found->second;
+  }
+  size_t i = 0;
+  for (; i < entries_.size(); ++i) {
+    const Value& known = entries_[i].first;
+    if (known.IsString() && known.text().view() == key) break;
+  }
+  return i;
+}
+
+const Value* Dict::Find(const Value& key) const {
+  const size_t i = Position(key);
+  return i < entries_.size() ? &entries_[i].second : nullptr;
 }
 
 const Value* Dict::Find(std::string_view key) const {
-  if (!index_.empty()) {
-    const auto found = index_.find("s" + std::string(key));
-    return found == index_.end() ? nullptr : &entries_[found->second].second;
-  }
-  for (const auto& [known, value] : entries_) {
-    if (known.IsString() && known.text().view() == key) return &value;
-  }
-  return nullptr;
+  const size_t i = Position(key);
+  return i < entries_.size() ? &entries_[i].second : nullptr;
 }
 
 void Dict::Set(Value key, Value value) {
   depth_ = std::max(depth_, 1 + value.depth());
-  if (const Value* known = Find(key)) {
-    const size_t i = static_cast<size_t>(
-        std::find_if(entries_.begin(), entries_.end(),
-                     [&](const auto& e) { return &e.second == known; }) -
-        entries_.begin());
+  if (const size_t i = Position(key); i < entries_.size()) {
     entries_[i].second = std::move(value);
     return;
   }
+  const bool tuple = key.IsList();
   entries_.emplace_back(std::move(key), std::move(value));
-  if (entries_.size() < kIndexFrom) return;
+  if (index_.empty() && !tuple && entries_.size() < kIndexFrom) return;
   const size_t first = index_.empty() ? 0 : entries_.size() - 1;
   for (size_t i = first; i < entries_.size(); ++i) {
     const auto hash = entries_[i].first.HashKey();
@@ -203,9 +218,33 @@ absl::StatusOr<std::string> Value::HashKey() const {
 
 namespace {
 
+// Bytes that the key's text holds, all of them paid for.
+absl::StatusOr<size_t> PayForKey(const Value& key, Budget* budget) {
+  RETURN_IF_ERROR(budget->Step());
+  size_t size = key.IsString() ? key.text().size() : 0;
+  if (key.IsList() && key.list().tuple) {
+    for (const Value& item : key.list().items) {
+      ASSIGN_OR_RETURN(const size_t part, PayForKey(item, budget));
+      size += part;
+    }
+  }
+  RETURN_IF_ERROR(budget->Scan(size));
+  return size;
+}
+
+}  // namespace
+
+absl::Status Value::CheckKey(Budget* budget) const {
+  RETURN_IF_ERROR(PayForKey(*this, budget));
+  return HashKey().status();
+}
+
+namespace {
+
 absl::StatusOr<bool> EqualDicts(const Dict& a, const Dict& b, Budget* budget) {
   if (a.entries().size() != b.entries().size()) return false;
   for (const auto& [key, value] : a.entries()) {
+    RETURN_IF_ERROR(key.CheckKey(budget));
     const Value* other = b.Find(key);
     if (other == nullptr) return false;
     ASSIGN_OR_RETURN(const bool equal, Equal(value, *other, budget));

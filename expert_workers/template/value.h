@@ -72,7 +72,12 @@ class Dict {
   int depth() const { return depth_; }
 
  private:
+  // Where `key` is in entries_, or their number.
+  size_t Position(std::string_view key) const;
+  size_t Position(const Value& key) const;
+
   std::vector<std::pair<Value, Value>> entries_;
+  // By HashKey. Empty while a search is faster: few entries, no tuples.
   absl::flat_hash_map<std::string, size_t> index_;
   int depth_ = 1;
 };
@@ -186,6 +191,9 @@ class Value {
   std::string_view TypeName() const;
   // Equal keys have equal texts; none for what Python cannot hash.
   absl::StatusOr<std::string> HashKey() const;
+  // HashKey's error, if it has one, once `budget` has paid for its work: a
+  // key is copied, and a tuple's parts once more at every level.
+  absl::Status CheckKey(Budget* budget) const;
 
  private:
   using Data =

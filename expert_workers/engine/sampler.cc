@@ -5,7 +5,7 @@
 #include <cmath>
 #include <utility>
 
-#include "expert_workers/engine/logits_math.h"
+#include "expert_workers/engine/forward/logits_math.h"
 #include "expert_workers/engine/random.h"
 
 namespace conclave::engine {

@@ -11,7 +11,7 @@
 #include <random>
 #include <vector>
 
-#include "expert_workers/engine/logits_math.h"
+#include "expert_workers/engine/forward/logits_math.h"
 
 namespace conclave::engine {
 namespace {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "expert_workers/engine/forward/logits_math.h"
 #include "kernels/limits.h"
 
 namespace conclave::engine {
@@ -26,6 +27,13 @@ void Grow(std::vector<T>& buffer, int64_t size) {
   }
 }
 
+double Sigmoid(double x) {
+  const float minus = -static_cast<float>(std::abs(x));
+  double small = 0;
+  ExpWeights({&minus, 1}, 0.0f, 1.0, &small);
+  return (x < 0 ? small : 1.0) / (1 + small);
+}
+
 }  // namespace
 
 void ExpertBlocks::Route(const kernels::Activations& hidden,
@@ -37,6 +45,7 @@ void ExpertBlocks::Route(const kernels::Activations& hidden,
   Grow(weights_, m * k);
   Grow(place_, m * k);
   offsets_.assign(static_cast<size_t>(num_experts + 1), 0);
+  std::vector<double> odds(static_cast<size_t>(num_experts));
   for (int64_t i = 0; i < m; ++i) {
     const float* row = logits + i * num_experts;
     int32_t* chosen = chosen_.data() + i * k;
@@ -49,18 +58,18 @@ void ExpertBlocks::Route(const kernels::Activations& hidden,
       }
       chosen[at] = static_cast<int32_t>(e);
     }
-    double all = 0, some = 0;
-    for (int64_t e = 0; e < num_experts; ++e) {
-      all += std::exp(double{row[e]} - row[chosen[0]]);
+    // softmax over all experts, or over those chosen.
+    ExpWeights({row, static_cast<size_t>(num_experts)}, row[chosen[0]], 1.0,
+               odds.data());
+    double sum = 0;
+    if (moe_.renormalize) {
+      for (int64_t j = 0; j < k; ++j) sum += odds[chosen[j]];
+    } else {
+      for (int64_t e = 0; e < num_experts; ++e) sum += odds[e];
     }
     float* weights = weights_.data() + i * k;
     for (int64_t j = 0; j < k; ++j) {
-      some += std::exp(double{row[chosen[j]]} - row[chosen[0]]);
-    }
-    for (int64_t j = 0; j < k; ++j) {
-      weights[j] =
-          static_cast<float>(std::exp(double{row[chosen[j]]} - row[chosen[0]]) /
-                             (moe_.renormalize ? some : all));
+      weights[j] = static_cast<float>(odds[chosen[j]] / sum);
       ++offsets_[static_cast<size_t>(chosen[j] + 1)];
     }
   }
@@ -126,7 +135,7 @@ void ExpertBlocks::AddShared(const kernels::Activations& hidden,
     const float* row = hidden.row(i);
     double logit = 0;
     for (int64_t c = 0; c < d; ++c) logit += double{row[c]} * tensors.gate[c];
-    const auto weight = static_cast<float>(1 / (1 + std::exp(-logit)));
+    const auto weight = static_cast<float>(Sigmoid(logit));
     float* result = results_.data() + i * d;
     for (int64_t c = 0; c < d; ++c) result[c] *= weight;
     ops_.add(x + i * d, result, d);

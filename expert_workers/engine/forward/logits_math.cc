@@ -1,4 +1,4 @@
-#include "expert_workers/engine/logits_math.h"
+#include "expert_workers/engine/forward/logits_math.h"
 
 #include <smmintrin.h>  // SSE4.1: part of the baseline, x86-64-v2
 

@@ -1,7 +1,7 @@
 // Reductions over one row of logits, in double, in one fixed order, without
 // the C library's exp (whose last bit depends on the processor).
-#ifndef CONCLAVE_EXPERT_WORKERS_ENGINE_LOGITS_MATH_H_
-#define CONCLAVE_EXPERT_WORKERS_ENGINE_LOGITS_MATH_H_
+#ifndef CONCLAVE_EXPERT_WORKERS_ENGINE_FORWARD_LOGITS_MATH_H_
+#define CONCLAVE_EXPERT_WORKERS_ENGINE_FORWARD_LOGITS_MATH_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -33,4 +33,4 @@ double SumExp(std::span<const float> logits, float max, double scale);
 
 }  // namespace conclave::engine
 
-#endif  // CONCLAVE_EXPERT_WORKERS_ENGINE_LOGITS_MATH_H_
+#endif  // CONCLAVE_EXPERT_WORKERS_ENGINE_FORWARD_LOGITS_MATH_H_

@@ -209,7 +209,7 @@ TEST(OpenAiRequestTest, MessagesAreChecked) {
 TEST(OpenAiRequestTest, ToolsAreCheckedAndForcingIsRefused) {
   const json tool = json::parse(
       R"({"type":"function","function":{"name":"f","description":"d"}})");
-  EXPECT_EQ(ChatWith("tools", {tool}), "ok");
+  EXPECT_EQ(ChatWith("tools", json::array({tool})), "ok");
   EXPECT_EQ(ChatWith("tools", json::object()), "tools|invalid_type");
   EXPECT_EQ(ChatWith("tools", json(std::vector<json>(129, tool))),
             "tools|invalid_value");

@@ -23,6 +23,21 @@ std::string Processor() {
   return "unknown processor";
 }
 
+// The names of kernels' instruction sets, of which a test there makes sure.
+const char* InstructionSet() {
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
+      !__builtin_cpu_supports("bmi2")) {
+    return "scalar";
+  }
+  return __builtin_cpu_supports("avx512f") &&
+                 __builtin_cpu_supports("avx512bw") &&
+                 __builtin_cpu_supports("avx512dq") &&
+                 __builtin_cpu_supports("avx512vl") &&
+                 __builtin_cpu_supports("avx512vnni")
+             ? "avx512"
+             : "avx2";
+}
+
 std::string Commit() {
   std::string commit;
   FILE* pipe = popen("git describe --always --dirty 2>/dev/null", "r");
@@ -42,8 +57,9 @@ std::string Commit() {
 std::string MachineLine() {
   double load = 0;
   if (getloadavg(&load, 1) != 1) load = -1;
-  return fmt::format("{}, {} cores, load {:.2f}, commit {}", Processor(),
-                     std::thread::hardware_concurrency(), load, Commit());
+  return fmt::format("{}, {}, {} cores, load {:.2f}, commit {}", Processor(),
+                     InstructionSet(), std::thread::hardware_concurrency(),
+                     load, Commit());
 }
 
 int64_t ProcessResidentBytes() {

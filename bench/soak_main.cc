@@ -6,7 +6,7 @@
 //   conclave_bench_soak --minutes 30 MODEL.gguf MODEL.gguf...
 //
 // Prints a line every half minute and a verdict; exits with 1 when an answer
-// differed or something is stuck.
+// differed, something is stuck or memory grew.
 #include <absl/time/clock.h>
 #include <fmt/core.h>
 #include <unistd.h>
@@ -47,6 +47,13 @@ constexpr int kSpecs = 40;
 // Answers that are not there by then are stuck: no request here takes as long,
 // switches included.
 constexpr absl::Duration kStuck = absl::Minutes(4);
+
+// Model switches move the resident size by a model; over this long the slope
+// tells growth from that.
+constexpr double kSlopeMinutes = 4;
+// What may be gained over the whole run, by the slope: caches of the allocator
+// and of RocksDB still fill after the first fifth.
+constexpr double kGrowthMegabytes = 48;
 
 // The least squares slope of y over x.
 double Slope(const std::vector<double>& x, const std::vector<double>& y) {
@@ -219,11 +226,19 @@ class Soak {
     PrintLine();
     CheckIdle();
     const double slope = Slope(minutes, megabytes);
-    fmt::print("memory: {:.0f} MB at the end, {:+.2f} MB a minute\n",
-               megabytes.empty() ? 0.0 : megabytes.back(), slope);
-    fmt::print("{} answers differed, {} things are stuck\n", differing_.load(),
-               stuck_.load());
-    return differing_ == 0 && stuck_ == 0 ? 0 : 1;
+    const double seen = minutes.empty() ? 0 : minutes.back() - minutes.front();
+    const bool grows = seen >= kSlopeMinutes && slope * seen > kGrowthMegabytes;
+    fmt::print("memory: {:.0f} MB at the end, {:+.2f} MB a minute, {}\n",
+               megabytes.empty() ? 0.0 : megabytes.back(), slope,
+               seen < kSlopeMinutes ? "too short a run to judge"
+               : grows              ? "IT GROWS"
+                                    : "it does not grow");
+    fmt::print("{} answers of {} differed, {} things are stuck\n",
+               differing_.load(), answered_.load(), stuck_.load());
+    if (answered_ == 0) fmt::print("nothing was answered\n");
+    const bool good = differing_ == 0 && stuck_ == 0 && !grows && answered_ > 0;
+    fmt::print("{}\n", good ? "PASSED" : "FAILED");
+    return good ? 0 : 1;
   }
 
  private:
@@ -355,6 +370,10 @@ int Main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "Threads that compute");
   app.add_option("--seed", options.seed, "Which requests, in which order");
   CLI11_PARSE(app, argc, argv);
+  fmt::print("{}; {:g} minutes, {} clients, {} threads, seed {}\n",
+             MachineLine(), options.minutes, options.clients, options.threads,
+             options.seed);
+  std::fflush(stdout);
   Soak soak;
   if (const absl::Status opened = soak.Open(options); !opened.ok()) {
     fmt::print(stderr, "{}\n", std::string(Message(opened)));

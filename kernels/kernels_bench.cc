@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "base/machine.h"
 #include "kernels/ops.h"
 #include "kernels/peaks.h"
 #include "kernels/test_weights.h"
@@ -207,6 +208,9 @@ BENCHMARK(Read)->Threads(1)->Threads(2)->UseRealTime();
 BENCHMARK(Int8Peak)->Threads(1)->Threads(2)->UseRealTime();
 BENCHMARK(Fp32Peak)->Threads(1)->Threads(2)->UseRealTime();
 BENCHMARK(Attention)->Arg(1)->Arg(512)->Unit(benchmark::kMicrosecond);
+const bool kMachine =
+    (benchmark::AddCustomContext("machine", MachineLine()), true);
+
 const bool kRegistered = (RegisterMatmuls(), true);
 
 }  // namespace

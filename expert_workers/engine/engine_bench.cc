@@ -19,6 +19,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/machine.h"
 #include "expert_workers/engine/bench_prompts.h"
 #include "expert_workers/engine/engine.h"
 #include "expert_workers/engine/limits.h"
@@ -152,6 +153,7 @@ int Main(int argc, char** argv) {
     options.files = {"SmolLM2-135M-Instruct.Q4_1.gguf",
                      "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf"};
   }
+  fmt::print("{}\n", MachineLine());
   for (const std::string& file : options.files) {
     for (const int threads : options.threads) Bench(file, threads, options);
   }

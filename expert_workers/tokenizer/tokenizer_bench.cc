@@ -5,11 +5,15 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/machine.h"
 #include "expert_workers/tokenizer/testing_specs.h"
 #include "expert_workers/tokenizer/tokenizer.h"
 
 namespace conclave::engine {
 namespace {
+
+const bool kMachine =
+    (benchmark::AddCustomContext("machine", MachineLine()), true);
 
 std::string ReadText(const char* path) {
   std::ifstream in(path);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/machine.h"
 #include "expert_workers/weights/byte_source.h"
 #include "expert_workers/weights/ram_tier.h"
 #include "expert_workers/weights/raw_read.h"
@@ -14,6 +15,9 @@
 
 namespace conclave::weights {
 namespace {
+
+const bool kMachine =
+    (benchmark::AddCustomContext("machine", MachineLine()), true);
 
 constexpr char kModel[] = "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf";
 constexpr char kLargeModel[] = "Qwen2.5-Coder-1.5B-Instruct.Q4_K_M.gguf";

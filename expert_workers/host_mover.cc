@@ -13,6 +13,11 @@ namespace {
 constexpr absl::Duration kLoadTime = absl::Minutes(2);
 constexpr int64_t kMaxKvShares = 8;
 
+void WarnWithoutDraft(const HostedModel& model, const absl::Status& why) {
+  spdlog::warn("model {:.12} goes without its draft model {:.12}: {}",
+               model.manifest->version, model.draft->version, Message(why));
+}
+
 }  // namespace
 
 void Host::MoveLoop() {
@@ -75,9 +80,24 @@ absl::Status Host::LoadWeights(HostedModel& model, int64_t kv_bytes,
   options.max_context = options_.max_context;
   options.reference_path = options_.reference_path;
   options.isa = options_.isa;
-  ASSIGN_OR_RETURN(engine, engine::Engine::Create(std::move(lease), tokenizer,
-                                                  compute_.get(), options,
-                                                  LeaseDraft(model)));
+  auto draft = LeaseDraft(model);
+  const bool has_draft = draft != nullptr;
+  auto made = engine::Engine::Create(std::move(lease), tokenizer,
+                                     compute_.get(), options, std::move(draft));
+  if (!made.ok() && has_draft) {
+    WarnWithoutDraft(model, made.status());
+    ASSIGN_OR_RETURN(lease,
+                     tier_->Acquire(model.manifest, absl::Now() + kLoadTime));
+    made = engine::Engine::Create(std::move(lease), tokenizer, compute_.get(),
+                                  options);
+  } else if (made.ok() && has_draft && !(*made)->Stats().has_draft_model) {
+    WarnWithoutDraft(
+        model, ResourceExhausted("the KV budget of {} bytes does not hold the "
+                                 "caches of both",
+                                 kv_bytes));
+  }
+  RETURN_IF_ERROR(made.status());
+  engine = *std::move(made);
   return absl::OkStatus();
 }
 
@@ -92,8 +112,7 @@ std::unique_ptr<weights::ModelLease> Host::LeaseDraft(
     if (lease.ok()) return *std::move(lease);
     fits = lease.status();
   }
-  spdlog::warn("model {:.12} goes without its draft model {:.12}: {}",
-               model.manifest->version, model.draft->version, Message(fits));
+  WarnWithoutDraft(model, fits);
   return nullptr;
 }
 

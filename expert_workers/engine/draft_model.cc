@@ -12,22 +12,26 @@ namespace {
 // up with is spread, so that nobody's answer halts.
 constexpr int64_t kReadAtOnce = 32;
 
-int64_t CacheBytes(const KvShape& shape, int64_t max_guesses) {
+// With less to read than that it would guess at random.
+constexpr int64_t kLeastWindow = 8;
+
+int64_t CacheBytes(const KvShape& shape, int64_t window, int64_t max_guesses) {
   return DraftModel::kMaxAnswers *
-         PagesForTokens(2 * DraftModel::kWindow + max_guesses + 1) *
-         shape.PageBytes();
+         PagesForTokens(2 * window + max_guesses + 1) * shape.PageBytes();
 }
 
 }  // namespace
 
 DraftModel::DraftModel(std::unique_ptr<weights::ModelLease> lease,
                        std::unique_ptr<LanguageModel> model,
-                       const KvShape& shape, int64_t max_guesses,
-                       int64_t vocab_size)
+                       const KvShape& shape, int64_t window,
+                       int64_t max_guesses, int64_t vocab_size)
     : lease_(std::move(lease)),
       model_(std::move(model)),
       vocab_size_(vocab_size),
-      cache_(shape, CacheBytes(shape, max_guesses)) {}
+      window_(window),
+      max_guesses_(max_guesses),
+      cache_(shape, CacheBytes(shape, window, max_guesses)) {}
 
 absl::Status DraftModel::CheckVocabulary(const weights::ModelManifest& own,
                                          const weights::ModelManifest& target) {
@@ -51,10 +55,17 @@ absl::StatusOr<std::unique_ptr<DraftModel>> DraftModel::Create(
   ASSIGN_OR_RETURN(std::unique_ptr<LanguageModel> model,
                    LanguageModel::Create(*lease, ops));
   const KvShape shape = model->kv_shape(kv_type);
+  const int64_t context = lease->manifest().spec.hyperparameters.max_context;
+  const int64_t window = std::min(kWindow, (context - max_guesses - 1) / 2);
+  if (window < kLeastWindow) {
+    return InvalidArgument(
+        "the draft model's context of {} tokens is too short to guess {} in",
+        context, max_guesses);
+  }
   const int64_t vocab =
       std::min(model->vocab_size(), static_cast<int64_t>(common));
   return std::unique_ptr<DraftModel>(new DraftModel(
-      std::move(lease), std::move(model), shape, max_guesses, vocab));
+      std::move(lease), std::move(model), shape, window, max_guesses, vocab));
 }
 
 void DraftModel::Forget(const std::pair<uint64_t, int32_t>& answer) {
@@ -64,12 +75,29 @@ void DraftModel::Forget(const std::pair<uint64_t, int32_t>& answer) {
   memories_.erase(found);
 }
 
+DraftModel::Memory& DraftModel::MemoryOf(
+    const std::pair<uint64_t, int32_t>& answer) {
+  const auto found = memories_.find(answer);
+  if (found == memories_.end() &&
+      static_cast<int64_t>(memories_.size()) == kMaxAnswers) {
+    Forget(std::ranges::min_element(memories_, {}, [](const auto& entry) {
+             return entry.second.used;
+           })->first);
+  }
+  Memory& memory = memories_[answer];
+  memory.used = ++uses_;
+  return memory;
+}
+
 void DraftModel::Follow(Memory& memory, std::span<const int32_t> tokens) {
   const auto size = static_cast<int64_t>(tokens.size());
-  if (memory.tokens.empty() || size - memory.start > 2 * kWindow) {
+  if (memory.tokens.empty() || size < memory.start ||
+      size - memory.start > 2 * window_) {
     cache_.Release(memory.pages);
+    const uint64_t used = memory.used;
     memory = Memory();
-    memory.start = std::max<int64_t>(size - kWindow, 0);
+    memory.used = used;
+    memory.start = std::max<int64_t>(size - window_, 0);
   }
   const auto now = tokens.subspan(static_cast<size_t>(memory.start));
   const auto same = std::mismatch(memory.tokens.begin(), memory.tokens.end(),
@@ -133,21 +161,18 @@ bool DraftModel::CanRead(std::span<const int32_t> tokens) const {
 void DraftModel::Draft(std::span<DraftWish> wishes, Compute* compute) {
   CHECK(static_cast<int64_t>(wishes.size()) <= kMaxAnswers, "{} wishes",
         wishes.size());
-  const auto is_wished = [&](const auto& entry) {
-    return std::any_of(wishes.begin(), wishes.end(), [&](const DraftWish& w) {
-      return w.answer == entry.first;
-    });
-  };
-  for (auto it = memories_.begin(); it != memories_.end();) {
-    const std::pair<uint64_t, int32_t> answer = it->first;
-    const bool keep = is_wished(*it++);
-    if (!keep) Forget(answer);
+  // All are marked before any makes room, so that none makes it for another.
+  for (const DraftWish& wish : wishes) {
+    const auto found = memories_.find(wish.answer);
+    if (found != memories_.end()) found->second.used = ++uses_;
   }
   std::vector<Memory*> asking;
   std::vector<DraftWish*> asked;  // beside `asking`
   for (DraftWish& wish : wishes) {
     wish.guesses.clear();
-    Memory& memory = memories_[wish.answer];
+    wish.count = std::min(wish.count, max_guesses_);
+    if (wish.count < 1 || wish.tokens.empty()) continue;
+    Memory& memory = MemoryOf(wish.answer);
     Follow(memory, wish.tokens);
     if (!CanRead(memory.tokens)) {
       Forget(wish.answer);
@@ -156,6 +181,7 @@ void DraftModel::Draft(std::span<DraftWish> wishes, Compute* compute) {
     asking.push_back(&memory);
     asked.push_back(&wish);
   }
+  if (asking.empty()) return;
   const auto wanted = [&](size_t i) {
     const Memory& memory = *asking[i];
     const auto given = static_cast<int64_t>(asked[i]->tokens.size());

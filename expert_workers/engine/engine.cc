@@ -50,6 +50,7 @@ class EngineImpl final : public Engine {
             [this](int64_t generating) { return PromptTokens(generating); },
             &cache_, prefixes_.get()) {
     stats_.kv_pages_total = cache_.total_pages();
+    stats_.has_draft_model = draft_ != nullptr;
     thread_ = std::thread([this] { Run(); });
   }
 
@@ -270,9 +271,12 @@ class EngineImpl final : public Engine {
   void AskDraftModel(const std::vector<Answer*>& generating) {
     const auto count = static_cast<int64_t>(generating.size());
     if (count > DraftModel::kMaxAnswers) return;
-    // Beside a prompt the scheduler checks no guesses.
+    // Beside a prompt that runs the scheduler checks no guesses; one that waits
+    // for a slot takes nothing.
     for (const auto& [ticket, request] : active_) {
-      if (!request->forked) return;
+      for (const auto& answer : request->answers) {
+        if (answer->running && answer->uncomputed() > 1) return;
+      }
     }
     std::vector<Answer*> asking;
     for (Answer* answer : generating) {
@@ -489,21 +493,18 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
       options.reference_path ? kernels::KvType::kF32 : kernels::KvType::kF16;
   const KvShape shape = model->kv_shape(kv_type);
   std::unique_ptr<DraftModel> draft_model;
-  int64_t kv_bytes = options.kv_budget_bytes;
   if (draft != nullptr) {
     ASSIGN_OR_RETURN(draft_model,
                      DraftModel::Create(std::move(draft), lease->manifest(),
                                         *ops, kv_type, options.max_draft));
-    kv_bytes -= draft_model->kv_bytes();
+    // Guesses are for speed: a budget that does not hold both goes to answers.
+    if (options.kv_budget_bytes - draft_model->kv_bytes() < shape.PageBytes()) {
+      draft_model.reset();
+    }
   }
-  if (kv_bytes < shape.PageBytes()) {
-    return InvalidArgument("the KV budget of {} bytes{} holds no page of {}",
-                           options.kv_budget_bytes,
-                           draft_model == nullptr
-                               ? ""
-                               : fmt::format(", less {} for the draft model,",
-                                             draft_model->kv_bytes()),
-                           shape.PageBytes());
+  if (options.kv_budget_bytes < shape.PageBytes()) {
+    return InvalidArgument("the KV budget of {} bytes holds no page of {}",
+                           options.kv_budget_bytes, shape.PageBytes());
   }
   return std::unique_ptr<Engine>(std::make_unique<EngineImpl>(
       std::move(lease), std::move(tokenizer), compute, options,

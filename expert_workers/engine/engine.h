@@ -91,6 +91,7 @@ struct EngineStats {
   int64_t waiting = 0;
   int64_t kv_pages_used = 0;  // by running sequences
   int64_t kv_pages_total = 0;
+  bool has_draft_model = false;
   PrefixCacheStats prefix;
   int64_t prompt_tokens = 0;  // computed; counters since start
   int64_t generated_tokens = 0;
@@ -122,7 +123,8 @@ class Engine {
   // Takes the lease: the weights stay while the engine lives. `compute` is
   // shared by all engines of the process and outlives them. `draft` is null or
   // a smaller model of the same vocabulary, which guesses where that is
-  // faster; its cache is part of the KV budget.
+  // faster; its cache is part of the KV budget, and where that does not hold
+  // both its lease is given back and the engine goes without.
   //   UNIMPLEMENTED     no family runs this architecture
   //   INVALID_ARGUMENT  an option; a tensor that is missing or misshapen; a
   //                     draft model of another vocabulary

@@ -248,6 +248,151 @@ TEST(SpeculationTest, ADraftModelWithFewerTokensGuessesForTheRest) {
   }
 }
 
+std::unique_ptr<DraftModel> MakeDraft(const TinyModelOptions& options,
+                                      int64_t max_guesses) {
+  const auto target = MakeTinyModel();
+  auto draft = DraftModel::Create(MakeTinyModel(options), target->manifest(),
+                                  kernels::FastOps(), kernels::KvType::kF16,
+                                  max_guesses);
+  EXPECT_TRUE(draft.ok()) << draft.status();
+  return *std::move(draft);
+}
+
+TEST(DraftModelTest, NobodyToGuessFor) {
+  const auto compute = Compute::Create(1);
+  const auto draft = MakeDraft({.missing_tokens = 3}, 4);
+  draft->Draft({}, compute.get());
+  // Nobody whom it can read, and nobody who wants anything.
+  const std::vector<int32_t> beyond = {1, kTinyVocabSize - 1};
+  const std::vector<int32_t> known = {1, 2};
+  DraftWish wishes[] = {
+      {{1, 0}, beyond, 2}, {{2, 0}, known, 0}, {{3, 0}, {}, 2}};
+  draft->Draft(wishes, compute.get());
+  for (const DraftWish& wish : wishes) EXPECT_TRUE(wish.guesses.empty());
+  EXPECT_FALSE(draft->step_time().known());
+}
+
+TEST(DraftModelTest, GuessesNoMoreThanItsCacheHolds) {
+  const auto compute = Compute::Create(1);
+  const auto draft = MakeDraft({}, 4);
+  // As many as it may keep, each as long as it may be, each wanting too much.
+  std::vector<int32_t> tokens(2 * DraftModel::kWindow);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    tokens[i] = static_cast<int32_t>(i * 7 % 250);
+  }
+  for (int round = 0; round < 40; ++round) {
+    std::vector<DraftWish> wishes;
+    for (uint64_t i = 0; i < DraftModel::kMaxAnswers; ++i) {
+      wishes.push_back({{i, 0}, tokens, 1000});
+    }
+    draft->Draft(wishes, compute.get());
+    for (const DraftWish& wish : wishes) {
+      ASSERT_TRUE(wish.guesses.empty() || wish.guesses.size() == 4u);
+      if (round == 39) {
+        ASSERT_EQ(wish.guesses.size(), 4u);
+      }
+    }
+  }
+}
+
+// It reads no further than its own context, and says so when that is nothing.
+TEST(DraftModelTest, AShortContextHasAShortWindow) {
+  const auto compute = Compute::Create(1);
+  const auto draft = MakeDraft({.max_context = 64}, 8);
+  EXPECT_LT(draft->kv_bytes(), MakeDraft({}, 8)->kv_bytes());
+  std::vector<int32_t> tokens;
+  size_t guessed = 0;
+  for (int i = 0; i < 400; ++i) {
+    tokens.push_back(i * 7 % 250);
+    DraftWish wishes[] = {{{1, 0}, tokens, 8}};
+    draft->Draft(wishes, compute.get());
+    guessed += wishes[0].guesses.size();
+  }
+  EXPECT_GT(guessed, 1000u);
+  const auto target = MakeTinyModel();
+  EXPECT_EQ(
+      DraftModel::Create(MakeTinyModel({.max_context = 16}), target->manifest(),
+                         kernels::FastOps(), kernels::KvType::kF16, 8)
+          .status()
+          .code(),
+      absl::StatusCode::kInvalidArgument);
+}
+
+// Who asked longest ago is read anew, the others go on where they were.
+TEST(DraftModelTest, KeepsTheAnswersThatAskedLast) {
+  const auto compute = Compute::Create(1);
+  const auto draft = MakeDraft({}, 2);
+  // 100 tokens take four calls of 32 to read.
+  std::vector<int32_t> tokens(100);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    tokens[i] = static_cast<int32_t>(i * 11 % 250);
+  }
+  const auto calls_until_guess = [&](uint64_t answer) {
+    for (int calls = 1; calls < 10; ++calls) {
+      DraftWish wishes[] = {{{answer, 0}, tokens, 2}};
+      draft->Draft(wishes, compute.get());
+      if (!wishes[0].guesses.empty()) return calls;
+    }
+    return 10;
+  };
+  for (uint64_t answer = 0; answer < DraftModel::kMaxAnswers; ++answer) {
+    EXPECT_EQ(calls_until_guess(answer), 4) << answer;
+  }
+  for (uint64_t answer = 0; answer < DraftModel::kMaxAnswers; ++answer) {
+    EXPECT_EQ(calls_until_guess(answer), 1) << answer;
+  }
+  EXPECT_EQ(calls_until_guess(0), 1);
+  EXPECT_EQ(calls_until_guess(100), 4);  // takes the place of 1
+  EXPECT_EQ(calls_until_guess(0), 1);
+  EXPECT_EQ(calls_until_guess(2), 1);
+  EXPECT_EQ(calls_until_guess(3), 1);
+  EXPECT_EQ(calls_until_guess(1), 4);
+}
+
+// A budget that does not hold the draft model's cache too is no reason to
+// answer nothing.
+TEST(SpeculationTest, GoesWithoutADraftModelWhereMemoryIsShort) {
+  const auto compute = Compute::Create(1);
+  for (const bool enough : {false, true}) {
+    const auto draft = MakeDraft({}, 8);
+    const int64_t budget = 20 * 8192 + (enough ? draft->kv_bytes() : 0);
+    ASSERT_LT(20 * 8192, draft->kv_bytes());
+    const auto engine =
+        Engine::Create(MakeTinyModel(), MakeTinyTokenizer(), compute.get(),
+                       {.kv_budget_bytes = budget}, MakeTinyModel());
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    EXPECT_EQ((*engine)->Stats().has_draft_model, enough);
+    EXPECT_EQ((*engine)->Stats().kv_pages_total, 20);
+  }
+}
+
+// A request that waits for a slot computes nothing, and so keeps nobody from
+// guessing.
+TEST(SpeculationTest, AWaitingPromptDoesNotStopTheDraftModel) {
+  const auto compute = Compute::Create(1);
+  auto engine = Engine::Create(
+      MakeTinyModel(), MakeTinyTokenizer(), compute.get(),
+      {.max_batch = 1, .paced = false, .max_draft = 4}, MakeTinyModel());
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  // Nothing in it comes twice, so that nothing is looked up at first; chance
+  // keeps the answer from falling into a loop.
+  EngineRequest running;
+  running.request_id = "running";
+  for (int32_t i = 0; i < 60; ++i) running.prompt.push_back(i);
+  running.sampling.temperature = 1.5f;
+  running.sampling.max_tokens = 300;
+  running.sampling.ignore_eos = true;
+  EngineRequest waiting = running;
+  waiting.request_id = "waiting";
+  Collector first(1), second(1);
+  ASSERT_TRUE((*engine)->Submit(running, first.Sink()).ok());
+  ASSERT_TRUE((*engine)->Submit(waiting, second.Sink()).ok());
+  first.Wait();
+  // Of the first answer alone: the second had no slot.
+  EXPECT_GT((*engine)->Stats().draft_tokens, 300);
+  second.Wait();
+}
+
 TEST(SpeculationTest, ADraftModelOfAnotherVocabularyIsRefused) {
   const auto compute = Compute::Create(1);
   const auto engine =

@@ -77,15 +77,28 @@ absl::Status Host::PrepareOne(const JobPtr& job) {
 
 absl::StatusOr<ModelPtr> Host::FindModel(const std::string& name) {
   ASSIGN_OR_RETURN(const auto manifest, store_->Manifest(name));
-  kv_share_ = KvShare();
-  auto draft = FindDraft(*manifest);
+  const bool encodes = IsEncoder(manifest->spec.hyperparameters.architecture);
+  {
+    // One that is in memory has its cache and its draft model already.
+    std::lock_guard lock(mutex_);
+    const auto known = models_.find(manifest->version);
+    if (known != models_.end() && known->second->state == Residency::kLive) {
+      known->second->last_used = ++use_clock_;
+      return known->second;
+    }
+  }
+  std::shared_ptr<const weights::ModelManifest> draft;
+  if (!encodes) {
+    kv_share_ = KvShare();
+    draft = FindDraft(*manifest);
+  }
   std::lock_guard lock(mutex_);
   ModelPtr& model = models_[manifest->version];
   if (model == nullptr) {
     model = std::make_shared<HostedModel>();
     model->manifest = manifest;
     model->draft = std::move(draft);
-    model->encodes = IsEncoder(manifest->spec.hyperparameters.architecture);
+    model->encodes = encodes;
     const ModelPtr made = model;
     made->last_used = ++use_clock_;
     ForgetOldModelsLocked();

@@ -42,12 +42,9 @@ std::vector<std::pair<float, int32_t>> BestTokens(std::span<const float> logits,
   return heap;
 }
 
-}  // namespace
-
-absl::StatusOr<TokenEvent> ScoreToken(std::span<const float> logits,
-                                      int32_t token, int32_t num_top) {
-  const MaxLogit max = FindMax(logits);
-  if (!max.valid) return BadLogits();
+// `max` is FindMax(logits), which the caller has computed anyway.
+TokenEvent Score(std::span<const float> logits, const MaxLogit& max,
+                 int32_t token, int32_t num_top) {
   const double log_sum =
       static_cast<double>(max.value) + std::log(SumExp(logits, max.value, 1.0));
   const auto logprob = [&](int32_t id) {
@@ -64,6 +61,15 @@ absl::StatusOr<TokenEvent> ScoreToken(std::span<const float> logits,
   return event;
 }
 
+}  // namespace
+
+absl::StatusOr<TokenEvent> ScoreToken(std::span<const float> logits,
+                                      int32_t token, int32_t num_top) {
+  const MaxLogit max = FindMax(logits);
+  if (!max.valid) return BadLogits();
+  return Score(logits, max, token, num_top);
+}
+
 Sampler::Sampler(const SamplingParams& params, uint64_t seed, int32_t answer,
                  std::span<const int32_t> prompt)
     : params_(params), seed_(seed), answer_(static_cast<uint32_t>(answer)) {
@@ -74,7 +80,8 @@ Sampler::Sampler(const SamplingParams& params, uint64_t seed, int32_t answer,
 
 absl::StatusOr<TokenEvent> Sampler::Sample(std::span<float> logits,
                                            int64_t position) {
-  if (!FindMax(logits).valid) return BadLogits();
+  const MaxLogit raw_max = FindMax(logits);
+  if (!raw_max.valid) return BadLogits();
   // Raw logits are needed again once the token is known; scoring them all
   // first would cost a pass of exp over the vocabulary for nothing.
   const bool adjusts =
@@ -84,7 +91,7 @@ absl::StatusOr<TokenEvent> Sampler::Sample(std::span<float> logits,
   if (adjusts && params_.logprobs >= 0)
     raw.assign(logits.begin(), logits.end());
   if (adjusts) Adjust(logits);
-  const MaxLogit max = FindMax(logits);
+  const MaxLogit max = adjusts ? FindMax(logits) : raw_max;
   if (!max.valid) return BadLogits();
   TokenEvent event;
   event.token =
@@ -93,9 +100,8 @@ absl::StatusOr<TokenEvent> Sampler::Sample(std::span<float> logits,
           : Draw(logits, max.value,
                  RandomUnit(seed_, answer_, static_cast<uint64_t>(position)));
   if (params_.logprobs >= 0) {
-    ASSIGN_OR_RETURN(event,
-                     ScoreToken(adjusts ? std::span<const float>(raw) : logits,
-                                event.token, params_.logprobs));
+    event = Score(adjusts ? std::span<const float>(raw) : logits, raw_max,
+                  event.token, params_.logprobs);
   }
   ++seen_[event.token].in_output;
   return event;

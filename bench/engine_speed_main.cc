@@ -12,14 +12,12 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
-#include <future>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "base/clock.h"
 #include "base/units.h"
-#include "expert_workers/engine/engine.h"
 #include "expert_workers/engine/limits.h"
+#include "expert_workers/engine/speed.h"
 #include "expert_workers/tokenizer/tokenizer.h"
 #include "expert_workers/weights/ram_tier.h"
 #include "expert_workers/weights/weight_store.h"
@@ -32,10 +30,7 @@ struct Options {
   std::string model;
   std::string store = "/tmp/conclave-bench-store";
   int threads = 2;
-  int prompt_tokens = 512;
-  int generate_tokens = 64;
-  int streams = 8;
-  int stream_prompt_tokens = 64;
+  engine::SpeedOptions speed;
 };
 
 // A name for the store from a file's name: lower case, grammar-safe.
@@ -50,7 +45,6 @@ std::string NameOf(const std::string& path) {
 class SpeedBench {
  public:
   absl::Status Open(const Options& options) {
-    options_ = options;
     std::filesystem::create_directories(options.store);
     ASSIGN_OR_RETURN(store_, weights::WeightStore::Open({options.store}));
     ASSIGN_OR_RETURN(const auto entry,
@@ -62,50 +56,22 @@ class SpeedBench {
                      tier_->Acquire(manifest_, absl::InfiniteFuture()));
     ASSIGN_OR_RETURN(tokenizer_,
                      engine::Tokenizer::Create(manifest_->spec.tokenizer));
-    engine::EngineOptions engine_options;
-    engine_options.max_batch = 8;
-    // The peer computes every token, so we do.
-    engine_options.max_draft = 0;
-    engine_options.prefix_cache = false;
-    ASSIGN_OR_RETURN(engine_,
-                     engine::Engine::Create(std::move(lease), tokenizer_,
-                                            compute_.get(), engine_options));
+    ASSIGN_OR_RETURN(meter_,
+                     engine::SpeedMeter::Create(std::move(lease), tokenizer_,
+                                                compute_.get(), options.speed));
     return absl::OkStatus();
   }
 
-  // One stream: a prompt, and generation behind it.
   absl::StatusOr<nlohmann::json> MeasureOne() {
-    ASSIGN_OR_RETURN(
-        const std::vector<Times> times,
-        Run(1, options_.prompt_tokens, 1 + options_.generate_tokens));
-    const Times& t = times.front();
+    ASSIGN_OR_RETURN(const engine::OneStreamSpeed speed, meter_->MeasureOne());
     return nlohmann::json{
-        {"prompt_tok_s", options_.prompt_tokens / (t.at.front() - t.submitted)},
-        {"generate_tok_s",
-         options_.generate_tokens / (t.at.back() - t.at.front())}};
+        {"prompt_tok_s", speed.prompt_tokens_per_second},
+        {"generate_tok_s", speed.generated_tokens_per_second}};
   }
 
-  // Tokens per second of all streams together, while every one generates.
   absl::StatusOr<nlohmann::json> MeasureStreams() {
-    // The first to start waits for the prompts of the others; it must not end
-    // before the last has generated for a while.
-    ASSIGN_OR_RETURN(const std::vector<Times> times,
-                     Run(options_.streams, options_.stream_prompt_tokens,
-                         1 + 3 * options_.generate_tokens));
-    double begin = 0, end = times.front().at.back();
-    for (const Times& t : times) {
-      begin = std::max(begin, t.at.front());
-      end = std::min(end, t.at.back());
-    }
-    int64_t tokens = 0;
-    for (const Times& t : times) {
-      for (const double at : t.at) tokens += at > begin && at <= end;
-    }
-    if (tokens == 0) {
-      return Internal("no moment when all streams generate; raise --generate");
-    }
-    return nlohmann::json{
-        {"streams_tok_s", static_cast<double>(tokens) / (end - begin)}};
+    ASSIGN_OR_RETURN(const double speed, meter_->MeasureStreams());
+    return nlohmann::json{{"streams_tok_s", speed}};
   }
 
   // What this machine can do at most, with as many threads.
@@ -120,58 +86,12 @@ class SpeedBench {
   }
 
  private:
-  // When a request was submitted, and when each of its tokens came; seconds.
-  struct Times {
-    double submitted = 0;
-    std::vector<double> at;
-  };
-
-  static double Now() {
-    return static_cast<double>(Clock::Real().MonotonicNanos()) / 1e9;
-  }
-
-  // `streams` requests together, each with a prompt of its own, never one
-  // that was there before: a prefix cache must not help.
-  absl::StatusOr<std::vector<Times>> Run(int streams, int prompt_tokens,
-                                         int max_tokens) {
-    std::vector<Times> times(static_cast<size_t>(streams));
-    std::vector<std::promise<absl::Status>> done(times.size());
-    for (size_t s = 0; s < times.size(); ++s) {
-      engine::EngineRequest request;
-      request.request_id = fmt::format("bench-{}", ++serial_);
-      for (int64_t i = 0; i < prompt_tokens; ++i) {
-        request.prompt.push_back(
-            static_cast<int32_t>(1000 + (i * 7919 + serial_ * 104729) % 20000));
-      }
-      request.sampling.temperature = 0;
-      request.sampling.max_tokens = max_tokens;
-      request.sampling.ignore_eos = true;
-      times[s].submitted = Now();
-      RETURN_IF_ERROR(
-          engine_
-              ->Submit(std::move(request),
-                       [&mine = times[s],
-                        &promise = done[s]](const engine::EngineEvent& event) {
-                         mine.at.insert(mine.at.end(), event.tokens.size(),
-                                        Now());
-                         if (event.finish != engine::FinishReason::kNone) {
-                           promise.set_value(event.status);
-                         }
-                       })
-              .status());
-    }
-    for (auto& promise : done) RETURN_IF_ERROR(promise.get_future().get());
-    return times;
-  }
-
-  Options options_;
   std::unique_ptr<weights::WeightStore> store_;
   std::shared_ptr<const weights::ModelManifest> manifest_;
   std::unique_ptr<weights::RamTier> tier_;
   std::unique_ptr<engine::Compute> compute_;
   std::shared_ptr<const engine::Tokenizer> tokenizer_;
-  std::unique_ptr<engine::Engine> engine_;
-  int64_t serial_ = 0;
+  std::unique_ptr<engine::SpeedMeter> meter_;
 };
 
 int Main(int argc, char** argv) {
@@ -180,10 +100,10 @@ int Main(int argc, char** argv) {
   app.add_option("--model", options.model, "GGUF file")->required();
   app.add_option("--store", options.store, "Where to import it");
   app.add_option("--threads", options.threads, "Threads");
-  app.add_option("--prompt", options.prompt_tokens, "Prompt tokens");
-  app.add_option("--generate", options.generate_tokens, "Generated tokens");
-  app.add_option("--streams", options.streams, "Requests together");
-  app.add_option("--stream-prompt", options.stream_prompt_tokens,
+  app.add_option("--prompt", options.speed.prompt, "Prompt tokens");
+  app.add_option("--generate", options.speed.generate, "Generated tokens");
+  app.add_option("--streams", options.speed.streams, "Requests together");
+  app.add_option("--stream-prompt", options.speed.stream_prompt,
                  "Prompt tokens of each of these");
   CLI11_PARSE(app, argc, argv);
   SpeedBench bench;

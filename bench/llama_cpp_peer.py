@@ -12,8 +12,6 @@ import time
 
 
 class Peer:
-    STREAMS = 8
-
     def __init__(self, args):
         import llama_cpp
         import numpy
@@ -31,8 +29,8 @@ class Peer:
         self.vocab_size = llama_cpp.llama_vocab_n_tokens(vocab)
         self.one = self.context(1, args.prompt + args.generate + 8)
         self.many = self.context(
-            self.STREAMS,
-            self.STREAMS * (args.stream_prompt + args.generate + 8))
+            self.args.streams,
+            self.args.streams * (args.stream_prompt + args.generate + 8))
         self.serial = 0
 
     def context(self, sequences, tokens):
@@ -98,7 +96,7 @@ class Peer:
     def measure_streams(self):
         self.clear(self.many)
         tokens = []
-        for sequence in range(self.STREAMS):
+        for sequence in range(self.args.streams):
             prompt = self.prompt(self.args.stream_prompt)
             tokens += self.decode(
                 self.many, [(t, i, sequence, i + 1 == len(prompt))
@@ -110,7 +108,7 @@ class Peer:
                             for sequence, t in enumerate(tokens)])
         seconds = time.perf_counter() - start
         return {"streams_tok_s":
-                self.STREAMS * self.args.generate / seconds}
+                self.args.streams * self.args.generate / seconds}
 
 
 def main():
@@ -118,6 +116,7 @@ def main():
     parser.add_argument("--model", required=True)
     for name in ("threads", "prompt", "generate", "stream-prompt"):
         parser.add_argument("--" + name, type=int, required=True)
+    parser.add_argument("--streams", type=int, default=8)
     peer = Peer(parser.parse_args())
     measures = {"one": peer.measure_one, "streams": peer.measure_streams}
     for line in sys.stdin:

@@ -29,6 +29,7 @@ void AddRunCommand(CLI::App& app, Action& chosen);
 void AddFeedbackCommand(CLI::App& app, Action& chosen);
 void AddPsCommand(CLI::App& app, Action& chosen);
 void AddKeyCommand(CLI::App& app, Action& chosen);
+void AddBenchCommand(CLI::App& app, Action& chosen);
 void AddDoctorCommand(CLI::App& app, Action& chosen);
 
 }  // namespace conclave::cli

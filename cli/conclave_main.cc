@@ -35,6 +35,7 @@ int main(int argc, char** argv) {
   AddFeedbackCommand(app, chosen);
   AddPsCommand(app, chosen);
   AddKeyCommand(app, chosen);
+  AddBenchCommand(app, chosen);
   AddDoctorCommand(app, chosen);
   try {
     app.parse(argc, argv);

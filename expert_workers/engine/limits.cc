@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <vector>
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/huge_array.h"
 #include "kernels/ops.h"
 #include "kernels/peaks.h"
 
@@ -18,27 +18,37 @@ double Now() {
   return static_cast<double>(Clock::Real().MonotonicNanos()) / 1e9;
 }
 
-template <typename Add>
-void ForEachTokenTensor(const weights::ModelManifest& manifest, Add add) {
+// Sums `amount` over what one token is multiplied with.
+template <typename Amount>
+int64_t SumOverToken(const weights::ModelManifest& manifest, Amount amount) {
   bool has_head = false;
   for (const weights::UnitInfo& unit : manifest.units) {
     for (const weights::TensorInfo& tensor : unit.tensors) {
       has_head |= tensor.name == "output.weight";
     }
   }
+  const weights::MoeHyperparameters& moe = manifest.spec.hyperparameters.moe;
+  int64_t always = 0;
+  int64_t experts = 0;
   for (const weights::UnitInfo& unit : manifest.units) {
     for (const weights::TensorInfo& tensor : unit.tensors) {
       if (tensor.name == "token_embd.weight" && has_head) continue;
-      add(tensor);
+      const bool expert = tensor.name.find("_exps.") != tensor.name.npos;
+      (expert ? experts : always) += amount(tensor);
     }
   }
+  if (moe.num_experts > 0) {
+    experts = experts * moe.experts_per_token / moe.num_experts;
+  }
+  return always + experts;
 }
 
 }  // namespace
 
 double ReadBandwidth(Compute* compute) {
   constexpr size_t kWords = (size_t{256} << 20) / sizeof(uint64_t);
-  const std::vector<uint64_t> memory(kWords, 1);
+  // On huge pages, as weights are.
+  const HugeArray<uint64_t> memory(kWords, 1);
   Compute::Turn turn(compute);
   double best = 0;
   for (int run = 0; run < kRuns; ++run) {
@@ -80,21 +90,19 @@ double Int8Rate(Compute* compute) {
 }
 
 int64_t TokenBytes(const weights::ModelManifest& manifest) {
-  int64_t bytes = 0;
-  ForEachTokenTensor(manifest, [&](const weights::TensorInfo& tensor) {
+  return SumOverToken(manifest, [](const weights::TensorInfo& tensor) {
+    int64_t bytes = 0;
     for (const weights::TensorRun& run : tensor.runs) {
       bytes += weights::RunBytes(tensor, run);
     }
+    return bytes;
   });
-  return bytes;
 }
 
 int64_t TokenWeights(const weights::ModelManifest& manifest) {
-  int64_t weights = 0;
-  ForEachTokenTensor(manifest, [&](const weights::TensorInfo& tensor) {
-    weights += tensor.rows * tensor.cols;
+  return SumOverToken(manifest, [](const weights::TensorInfo& tensor) {
+    return tensor.rows * tensor.cols;
   });
-  return weights;
 }
 
 }  // namespace conclave::engine

@@ -18,7 +18,8 @@ double ReadBandwidth(Compute* compute);
 double Int8Rate(Compute* compute);
 
 // Bytes of weights that generating one token reads, and how many weights it is
-// multiplied with: everything but the embedding, unless that is the head too.
+// multiplied with: everything but the embedding, unless that is the head too,
+// and of a mixture's experts as many as a token chooses.
 int64_t TokenBytes(const weights::ModelManifest& manifest);
 int64_t TokenWeights(const weights::ModelManifest& manifest);
 

@@ -53,19 +53,19 @@ class RealModels {
     return *std::move(tokenizer);
   }
 
+  static std::filesystem::path Folder() {
+    if (const char* models = std::getenv("CONCLAVE_MODELS")) return models;
+    const char* home = std::getenv("HOME");
+    return std::filesystem::path(home == nullptr ? "/" : home) /
+           ".cache/conclave/models";
+  }
+
  private:
   RealModels() {
     auto store = weights::WeightStore::Open({.path = directory_.path});
     CHECK(store.ok(), "{}", Message(store.status()));
     store_ = *std::move(store);
     tier_ = weights::RamTier::Create(store_.get(), int64_t{4} << 30);
-  }
-
-  static std::filesystem::path Folder() {
-    if (const char* models = std::getenv("CONCLAVE_MODELS")) return models;
-    const char* home = std::getenv("HOME");
-    return std::filesystem::path(home == nullptr ? "/" : home) /
-           ".cache/conclave/models";
   }
 
   struct Directory {

@@ -5,11 +5,17 @@
 #include <cmath>
 #include <utility>
 
-#include "expert_workers/engine/forward/logits_math.h"
 #include "expert_workers/engine/random.h"
+#include "kernels/logits_math.h"
 
 namespace conclave::engine {
 namespace {
+
+using kernels::ExpWeights;
+using kernels::FindMax;
+using kernels::kLogitBlock;
+using kernels::MaxLogit;
+using kernels::SumExp;
 
 absl::Status BadLogits() {
   return Internal("the model produced logits without a finite maximum");

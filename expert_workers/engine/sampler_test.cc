@@ -11,10 +11,14 @@
 #include <random>
 #include <vector>
 
-#include "expert_workers/engine/forward/logits_math.h"
+#include "kernels/logits_math.h"
 
 namespace conclave::engine {
 namespace {
+
+using kernels::ExpWeights;
+using kernels::FindMax;
+using kernels::MaxLogit;
 
 std::vector<float> RandomLogits(size_t n, uint32_t seed, float spread) {
   std::mt19937 random(seed);

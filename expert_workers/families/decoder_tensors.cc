@@ -93,4 +93,13 @@ void FeedForwardTensors::List(TensorList& t) {
   t.Add(rule, &down);
 }
 
+kernels::GateConfig SoftmaxTopKGate(const weights::MoeHyperparameters& moe) {
+  kernels::GateConfig gate;
+  gate.num_experts = moe.num_experts;
+  gate.k = moe.experts_per_token;
+  gate.weight = moe.renormalize ? kernels::WeightKind::kRenorm
+                                : kernels::WeightKind::kRaw;
+  return gate;
+}
+
 }  // namespace conclave::families

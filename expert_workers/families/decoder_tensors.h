@@ -91,7 +91,12 @@ constexpr Family DecoderFamily(Family facts) {
   return facts;
 }
 
-// The same for layers that are mixtures.
+// The gate of most mixtures: a linear scorer, softmax over all experts, the k
+// best, their scores as they are or made to sum to 1.
+kernels::GateConfig SoftmaxTopKGate(const weights::MoeHyperparameters& moe);
+
+// The same for layers that are mixtures, with SoftmaxTopKGate unless `facts`
+// has a gate.
 template <typename Layer>
 constexpr Family MoeFamily(
     Family facts,
@@ -100,6 +105,7 @@ constexpr Family MoeFamily(
           ListExpert(t, {}, expert);
         }) {
   if (facts.hf_experts.empty()) facts.hf_experts = "mlp.experts.";
+  if (facts.gate == nullptr) facts.gate = SoftmaxTopKGate;
   facts.list_expert = list_expert;
   return DecoderFamily<Layer>(facts);
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "expert_workers/weights/model_spec.h"
+#include "kernels/gate/gate_config.h"
 #include "kernels/packed_matrix.h"
 
 namespace conclave::families {
@@ -142,6 +143,8 @@ struct Family {
   // "blk.N.expert.E."; GGUF files stack the experts of a layer in one tensor
   // of three dimensions, "blk.N." and the rule's name.
   void (*list_expert)(TensorList& tensors, ExpertTensors* expert) = nullptr;
+  // A mixture's gate; set where list_expert is.
+  kernels::GateConfig (*gate)(const weights::MoeHyperparameters& moe) = nullptr;
   // nullptr: not a decoder.
   std::unique_ptr<DecoderLayer> (*new_layer)() = nullptr;
 };

@@ -246,7 +246,7 @@ void DecoderBlocks::Route(const families::MoeTensors& tensors) {
   const Projection projections[] = {
       {&tensors.gate, gate_logits_.data(), model_.moe.num_experts, nullptr}};
   Project(hidden_, projections, compute_);
-  experts_.Route(hidden_, gate_logits_.data());
+  experts_.Route(m(), gate_logits_.data());
 }
 
 void DecoderBlocks::AddExperts(const families::MoeTensors& tensors) {

@@ -34,6 +34,11 @@ class DecoderBlocks final : public families::DecoderParts {
                 const kernels::Ops& ops)
       : model_(model), ops_(ops), experts_(model, ops) {}
 
+  // Of a family with experts, before its first step: see ExpertBlocks.
+  absl::Status SetGate(const kernels::GateConfig& config) {
+    return experts_.SetGate(config);
+  }
+
   // Begins a step: x [m, hidden_size] = the tokens' embeddings * scale.
   void Embed(const Batch& batch, const kernels::PackedMatrix& embedding,
              float scale, Compute* compute);

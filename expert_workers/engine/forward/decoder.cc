@@ -58,6 +58,7 @@ absl::Status Decoder::Load(const families::Family& family,
 absl::Status Decoder::LoadExperts(const families::Family& family,
                                   const weights::ModelLease& lease) {
   if (family.list_expert == nullptr) return absl::OkStatus();
+  RETURN_IF_ERROR(blocks_.SetGate(family.gate(model_.moe)));
   experts_.resize(layers_.size());
   for (size_t i = 0; i < layers_.size(); ++i) {
     experts_[i].resize(static_cast<size_t>(model_.moe.num_experts));

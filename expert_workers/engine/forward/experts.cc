@@ -1,9 +1,10 @@
 #include "expert_workers/engine/forward/experts.h"
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
 
-#include "expert_workers/engine/forward/logits_math.h"
+#include "base/check.h"
+#include "kernels/gate/score.h"
 #include "kernels/limits.h"
 
 namespace conclave::engine {
@@ -27,101 +28,75 @@ void Grow(std::vector<T>& buffer, int64_t size) {
   }
 }
 
-double Sigmoid(double x) {
-  const float minus = -static_cast<float>(std::abs(x));
-  double small = 0;
-  ExpWeights({&minus, 1}, 0.0f, 1.0, &small);
-  return (x < 0 ? small : 1.0) / (1 + small);
-}
-
 }  // namespace
 
-void ExpertBlocks::Route(const kernels::Activations& hidden,
-                         const float* logits) {
-  const int64_t m = hidden.m();
-  const int64_t k = moe_.experts_per_token;
-  const int64_t num_experts = moe_.num_experts;
-  Grow(chosen_, m * k);
-  Grow(weights_, m * k);
-  Grow(place_, m * k);
-  offsets_.assign(static_cast<size_t>(num_experts + 1), 0);
-  std::vector<double> odds(static_cast<size_t>(num_experts));
-  for (int64_t i = 0; i < m; ++i) {
-    const float* row = logits + i * num_experts;
-    int32_t* chosen = chosen_.data() + i * k;
-    int64_t count = 0;
-    for (int64_t e = 0; e < num_experts; ++e) {
-      if (count == k && !(row[e] > row[chosen[k - 1]])) continue;
-      int64_t at = count < k ? count++ : k - 1;
-      for (; at > 0 && row[e] > row[chosen[at - 1]]; --at) {
-        chosen[at] = chosen[at - 1];
-      }
-      chosen[at] = static_cast<int32_t>(e);
-    }
-    // softmax over all experts, or over those chosen.
-    ExpWeights({row, static_cast<size_t>(num_experts)}, row[chosen[0]], 1.0,
-               odds.data());
-    double sum = 0;
-    if (moe_.renormalize) {
-      for (int64_t j = 0; j < k; ++j) sum += odds[chosen[j]];
-    } else {
-      for (int64_t e = 0; e < num_experts; ++e) sum += odds[e];
-    }
-    float* weights = weights_.data() + i * k;
-    for (int64_t j = 0; j < k; ++j) {
-      weights[j] = static_cast<float>(odds[chosen[j]] / sum);
-      ++offsets_[static_cast<size_t>(chosen[j] + 1)];
-    }
+absl::Status ExpertBlocks::SetGate(const kernels::GateConfig& config) {
+  RETURN_IF_ERROR(kernels::CheckDecoding(config));
+  if (config.num_columns() != moe_.num_experts) {
+    return InvalidArgument("a gate of {} columns for {} experts",
+                           config.num_columns(), moe_.num_experts);
   }
-  for (int64_t e = 0; e < num_experts; ++e) {
-    offsets_[static_cast<size_t>(e + 1)] += offsets_[static_cast<size_t>(e)];
-  }
-  std::vector<int64_t> next(offsets_.begin(), offsets_.end() - 1);
-  for (int64_t a = 0; a < m * k; ++a) {
-    place_[static_cast<size_t>(a)] =
-        next[static_cast<size_t>(chosen_[static_cast<size_t>(a)])]++;
-  }
+  ASSIGN_OR_RETURN(gate_, kernels::Gate::Create(config));
+  return absl::OkStatus();
+}
+
+void ExpertBlocks::Route(int64_t m, const float* logits) {
+  CHECK(gate_.has_value(), "no gate is set");
+  const absl::Status status = gate_->Route(
+      {.num_tokens = m,
+       .logits = {logits, static_cast<size_t>(m * moe_.num_experts)}},
+      &plan_);
+  // Rows it could not route are in the plan; nothing else can be wrong.
+  CHECK(status.ok() || !plan_.rejected.empty(), "{}", Message(status));
 }
 
 void ExpertBlocks::Add(const kernels::Activations& hidden,
                        const families::MoeTensors& tensors, Compute* compute,
                        float* x) {
   const int64_t m = hidden.m();
-  const int64_t k = moe_.experts_per_token;
+  const int64_t rows = plan_.num_rows();
+  CHECK(plan_.num_tokens() == m, "{} tokens of {}", plan_.num_tokens(), m);
   const auto copied = kernels::Activations::Copied::kBothForms;
-  sorted_.Resize(m * k, hidden_size_);
-  for (int64_t i = 0; i < m; ++i) {
-    for (int64_t j = 0; j < k; ++j) {
-      sorted_.CopyRow(place_[static_cast<size_t>(i * k + j)], hidden, i,
-                      copied);
-    }
+  sorted_.Resize(rows, hidden_size_);
+  for (int64_t r = 0; r < rows; ++r) {
+    sorted_.CopyRow(r, hidden, plan_.tok[static_cast<size_t>(r)], copied);
   }
-  std::vector<Group> groups;
-  for (int64_t e = 0; e < moe_.num_experts; ++e) {
-    const Group group{&tensors.experts[static_cast<size_t>(e)],
-                      offsets_[static_cast<size_t>(e)],
-                      offsets_[static_cast<size_t>(e + 1)]};
-    if (group.begin < group.end) groups.push_back(group);
+  groups_.clear();
+  for (size_t v = 0; v < plan_.phys.size(); ++v) {
+    if (plan_.off[v] == plan_.off[v + 1]) continue;
+    groups_.push_back({&tensors.experts[static_cast<size_t>(plan_.phys[v])],
+                       plan_.off[v], plan_.off[v + 1]});
   }
-  Apply(sorted_, groups, moe_.intermediate_size, compute);
+  Apply(sorted_, groups_, moe_.intermediate_size, compute);
 
   const int64_t d = hidden_size_;
   compute->ParallelFor(
       m, Grain(m, compute->threads()), [&](int64_t begin, int64_t end) {
         std::vector<float> sum(static_cast<size_t>(d));
-        for (int64_t i = begin; i < end; ++i) {
+        for (int64_t t = begin; t < end; ++t) {
           std::fill(sum.begin(), sum.end(), 0.0f);
-          for (int64_t j = 0; j < k; ++j) {
-            const auto a = static_cast<size_t>(i * k + j);
-            const float* result = results_.data() + place_[a] * d;
-            const float weight = weights_[a];
+          const auto first = static_cast<size_t>(t);
+          for (int64_t a = plan_.toff[first]; a < plan_.toff[first + 1]; ++a) {
+            const auto row =
+                static_cast<size_t>(plan_.aidx[static_cast<size_t>(a)]);
+            const float* result =
+                results_.data() + static_cast<int64_t>(row) * d;
+            const float weight = plan_.wt[row];
             for (int64_t c = 0; c < d; ++c) {
               sum[static_cast<size_t>(c)] += weight * result[c];
             }
           }
-          ops_.add(x + i * d, sum.data(), d);
+          ops_.add(x + t * d, sum.data(), d);
         }
       });
+  PoisonRejected(x);
+}
+
+void ExpertBlocks::PoisonRejected(float* x) const {
+  for (const kernels::RejectedToken& token : plan_.rejected) {
+    std::fill_n(x + token.token * hidden_size_, hidden_size_,
+                std::numeric_limits<float>::quiet_NaN());
+  }
 }
 
 void ExpertBlocks::AddShared(const kernels::Activations& hidden,
@@ -135,7 +110,7 @@ void ExpertBlocks::AddShared(const kernels::Activations& hidden,
     const float* row = hidden.row(i);
     double logit = 0;
     for (int64_t c = 0; c < d; ++c) logit += double{row[c]} * tensors.gate[c];
-    const auto weight = static_cast<float>(Sigmoid(logit));
+    const auto weight = static_cast<float>(kernels::Sigmoid(logit));
     float* result = results_.data() + i * d;
     for (int64_t c = 0; c < d; ++c) result[c] *= weight;
     ops_.add(x + i * d, result, d);

@@ -13,12 +13,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "expert_workers/engine/compute.h"
 #include "expert_workers/families/decoder_tensors.h"
 #include "expert_workers/weights/model_spec.h"
+#include "kernels/gate/gate.h"
 #include "kernels/ops.h"
 
 namespace conclave::engine {
@@ -30,8 +32,12 @@ class ExpertBlocks {
                const kernels::Ops& ops)
       : moe_(model.moe), hidden_size_(model.hidden_size), ops_(ops) {}
 
-  // Plans the rows of `hidden` by their gate logits [m, num_experts].
-  void Route(const kernels::Activations& hidden, const float* logits);
+  // What Route plans with; before the first Route.
+  //   FAILED_PRECONDITION  the gate looks at more than the token
+  absl::Status SetGate(const kernels::GateConfig& config);
+
+  // Plans m rows by their gate logits [m, num_experts].
+  void Route(int64_t m, const float* logits);
 
   // x [m, hidden_size] += sum over the row's experts of weight * expert(row).
   void Add(const kernels::Activations& hidden,
@@ -62,14 +68,15 @@ class ExpertBlocks {
   const int64_t hidden_size_;
   const kernels::Ops& ops_;
 
-  // The plan: slot j of row i is assignment i * k + j.
-  std::vector<int32_t> chosen_;   // [m * k]: its expert
-  std::vector<float> weights_;    // [m * k]
-  std::vector<int64_t> offsets_;  // [num_experts + 1]: rows sorted by expert
-  std::vector<int64_t> place_;    // [m * k]: where a slot's row is sorted to
-  std::vector<float> scratch_;
+  // The combine's part: a row whose logits are not finite becomes NaN, so that
+  // its own request fails and no other.
+  void PoisonRejected(float* x) const;
 
-  kernels::Activations sorted_;     // [m * k, hidden_size]
+  std::optional<kernels::Gate> gate_;
+  kernels::RoutingPlan plan_;
+  std::vector<Group> groups_;
+
+  kernels::Activations sorted_;     // [plan's rows, hidden_size]
   kernels::Activations activated_;  // [rows, width]
   std::vector<float> up_;           // [rows, width]
   std::vector<float> results_;      // [rows, hidden_size]

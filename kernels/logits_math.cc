@@ -1,4 +1,4 @@
-#include "expert_workers/engine/forward/logits_math.h"
+#include "kernels/logits_math.h"
 
 #include <smmintrin.h>  // SSE4.1: part of the baseline, x86-64-v2
 
@@ -7,7 +7,7 @@
 #include <cmath>
 #include <limits>
 
-namespace conclave::engine {
+namespace conclave::kernels {
 namespace {
 
 // exp of two values <= 0: x = k ln 2 + r, |r| <= ln 2 / 2, a Taylor series of
@@ -114,4 +114,4 @@ double SumExp(std::span<const float> logits, float max, double scale) {
   return total;
 }
 
-}  // namespace conclave::engine
+}  // namespace conclave::kernels

@@ -1,13 +1,13 @@
 // Reductions over one row of logits, in double, in one fixed order, without
 // the C library's exp (whose last bit depends on the processor).
-#ifndef CONCLAVE_EXPERT_WORKERS_ENGINE_FORWARD_LOGITS_MATH_H_
-#define CONCLAVE_EXPERT_WORKERS_ENGINE_FORWARD_LOGITS_MATH_H_
+#ifndef CONCLAVE_KERNELS_LOGITS_MATH_H_
+#define CONCLAVE_KERNELS_LOGITS_MATH_H_
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
-namespace conclave::engine {
+namespace conclave::kernels {
 
 struct MaxLogit {
   int32_t token = 0;
@@ -31,6 +31,6 @@ inline constexpr size_t kLogitBlock = 256;
 // sum_i exp(logits[i] - max): within each block ascending, blocks ascending.
 double SumExp(std::span<const float> logits, float max, double scale);
 
-}  // namespace conclave::engine
+}  // namespace conclave::kernels
 
-#endif  // CONCLAVE_EXPERT_WORKERS_ENGINE_FORWARD_LOGITS_MATH_H_
+#endif  // CONCLAVE_KERNELS_LOGITS_MATH_H_

@@ -106,8 +106,7 @@ absl::StatusOr<ColdStart> ColdStartBench::Run(int64_t prompt_tokens,
   workers::ModelHostOptions options;
   options.ram_budget_bytes = store_->bytes + store_->bytes / 10;
   options.threads = threads;
-  const auto host =
-      workers::ModelHost::Create(store_->weights.get(), options);
+  const auto host = workers::ModelHost::Create(store_->weights.get(), options);
   DropPageCache();
   ASSIGN_OR_RETURN(result.started,
                    AskForOneToken(*host, prompt_tokens, ++serial_));

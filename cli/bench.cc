@@ -91,8 +91,8 @@ class Models {
   absl::Status Open(const std::string& data_dir) {
     if (!fs::exists(data_dir + "/weights")) return absl::OkStatus();
     ASSIGN_OR_RETURN(stored_,
-                     weights::WeightStore::Open({.path = data_dir + "/weights",
-                                                 .read_only = true}));
+                     weights::WeightStore::Open(
+                         {.path = data_dir + "/weights", .read_only = true}));
     return absl::OkStatus();
   }
 
@@ -143,9 +143,8 @@ class Models {
   }
 
   Candidate Stored(const weights::ModelEntry& entry) {
-    Candidate candidate{.name = entry.name,
-                        .store = stored_.get(),
-                        .version = entry.version};
+    Candidate candidate{
+        .name = entry.name, .store = stored_.get(), .version = entry.version};
     const fs::path file = FetchedModels() / entry.source;
     if (file.extension() == ".gguf" && HasDigest(file, entry.version)) {
       candidate.gguf = file.string();
@@ -221,8 +220,7 @@ absl::StatusOr<std::string> PeerVersion(const std::string& python) {
 class EngineBench {
  public:
   explicit EngineBench(const Options& options)
-      : options_(options),
-        compute_(engine::Compute::Create(options.threads)) {
+      : options_(options), compute_(engine::Compute::Create(options.threads)) {
     report_.machine = MachineLine();
     report_.threads = options.threads;
     report_.prompt = options.speed.prompt;
@@ -235,8 +233,8 @@ class EngineBench {
 
   absl::Status Run() {
     Models models;
-    RETURN_IF_ERROR(models.Open(
-        options_.data_dir.empty() ? DefaultDataDir() : options_.data_dir));
+    RETURN_IF_ERROR(models.Open(options_.data_dir.empty() ? DefaultDataDir()
+                                                          : options_.data_dir));
     ASSIGN_OR_RETURN(const std::vector<Candidate> candidates,
                      models.Find(options_.models));
     const auto version = PeerVersion(options_.python);
@@ -256,11 +254,10 @@ class EngineBench {
   // Before and after every model; the best: other work only takes away.
   void MeasureLimits() {
     SpeedLimits& limits = report_.limits;
-    limits.read_bytes_per_second =
-        std::max(limits.read_bytes_per_second,
-                 engine::ReadBandwidth(compute_.get()));
-    limits.int8_ops_per_second = std::max(limits.int8_ops_per_second,
-                                          engine::Int8Rate(compute_.get()));
+    limits.read_bytes_per_second = std::max(
+        limits.read_bytes_per_second, engine::ReadBandwidth(compute_.get()));
+    limits.int8_ops_per_second =
+        std::max(limits.int8_ops_per_second, engine::Int8Rate(compute_.get()));
   }
 
   absl::Status Measure(const Candidate& candidate, const std::string& no_peer) {
@@ -271,13 +268,11 @@ class EngineBench {
         weights::RamTier::Create(candidate.store, TotalMemoryBytes() / 2);
     ASSIGN_OR_RETURN(auto lease,
                      tier->Acquire(manifest, absl::InfiniteFuture()));
-    ASSIGN_OR_RETURN(
-        std::shared_ptr<const engine::Tokenizer> tokenizer,
-        engine::Tokenizer::Create(manifest->spec.tokenizer));
-    ASSIGN_OR_RETURN(const auto meter,
-                     engine::SpeedMeter::Create(std::move(lease), tokenizer,
-                                                compute_.get(),
-                                                options_.speed));
+    ASSIGN_OR_RETURN(std::shared_ptr<const engine::Tokenizer> tokenizer,
+                     engine::Tokenizer::Create(manifest->spec.tokenizer));
+    ASSIGN_OR_RETURN(const auto meter, engine::SpeedMeter::Create(
+                                           std::move(lease), tokenizer,
+                                           compute_.get(), options_.speed));
     ModelSpeed result{.name = candidate.name,
                       .token_bytes = engine::TokenBytes(*manifest),
                       .token_ops = 2 * engine::TokenWeights(*manifest),
@@ -294,8 +289,8 @@ class EngineBench {
       ASSIGN_OR_RETURN(const engine::OneStreamSpeed one, meter->MeasureOne());
       into.prompt.ours.push_back(one.prompt_tokens_per_second);
       into.one.ours.push_back(one.generated_tokens_per_second);
-      AskPeer(peer, "one", result, {{"prompt_tok_s", &into.prompt},
-                                    {"generate_tok_s", &into.one}});
+      AskPeer(peer, "one", result,
+              {{"prompt_tok_s", &into.prompt}, {"generate_tok_s", &into.one}});
       ASSIGN_OR_RETURN(const double streams, meter->MeasureStreams());
       into.streams.ours.push_back(streams);
       AskPeer(peer, "streams", result, {{"streams_tok_s", &into.streams}});
@@ -340,11 +335,11 @@ class EngineBench {
 
   void Progress(const std::string& name, int round) const {
     if (options_.json || isatty(STDERR_FILENO) == 0) return;
-    std::fprintf(stderr, "%s: %s\n", name.c_str(),
-                 round == 0 ? "warming up"
-                            : fmt::format("round {} of {}", round,
-                                          options_.rounds)
-                                  .c_str());
+    std::fprintf(
+        stderr, "%s: %s\n", name.c_str(),
+        round == 0
+            ? "warming up"
+            : fmt::format("round {} of {}", round, options_.rounds).c_str());
   }
 
   const Options& options_;

@@ -67,11 +67,10 @@ std::string SpeedText(const SpeedReport& report) {
                         Number(limits.int8_ops_per_second / 1e9))
           : "");
   for (const ModelSpeed& model : report.models) {
-    text += fmt::format(
-        "\n{}: a token reads {:.0f} MB, {:.2f} GOP\n",
-        Styled(model.name, Style::kBold),
-        static_cast<double>(model.token_bytes) / 1e6,
-        static_cast<double>(model.token_ops) / 1e9);
+    text += fmt::format("\n{}: a token reads {:.0f} MB, {:.2f} GOP\n",
+                        Styled(model.name, Style::kBold),
+                        static_cast<double>(model.token_bytes) / 1e6,
+                        static_cast<double>(model.token_ops) / 1e9);
     text += Table(
         {{"", "OURS", "LLAMA.CPP", "RATIO", "READS", "OF LIMIT", "MULTIPLIES",
           "OF LIMIT"},

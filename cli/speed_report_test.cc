@@ -15,8 +15,7 @@ using testing::HasSubstr;
 
 SpeedReport Example() {
   SpeedReport report;
-  report.machine =
-      "AMD EPYC, avx512, 2 cores, load 0.15, commit 1a2b3c4-dirty";
+  report.machine = "AMD EPYC, avx512, 2 cores, load 0.15, commit 1a2b3c4-dirty";
   report.threads = 2;
   report.prompt = 512;
   report.generate = 64;
@@ -53,8 +52,8 @@ TEST(SpeedReportTest, MediansBesideThePeerAndTheLimits) {
     }
     if (line.starts_with("one stream")) {
       EXPECT_THAT(cells, testing::ElementsAre("one", "stream", "20.0", "10.0",
-                                              "2.00", "18.0", "GB/s", "50",
-                                              "%", "60.0", "GOP/s", "7", "%"));
+                                              "2.00", "18.0", "GB/s", "50", "%",
+                                              "60.0", "GOP/s", "7", "%"));
       ++rows;
     }
     if (line.starts_with("8 streams")) {
@@ -80,8 +79,8 @@ TEST(SpeedReportTest, WithoutThePeerTheRestIsThere) {
   const auto json = nlohmann::json::parse(SpeedJson(report));
   EXPECT_EQ(json["models"][0]["without_llama_cpp"], "llama.cpp: not here");
   EXPECT_EQ(json["models"][0]["prompt_tokens_per_second"]["ours"][0], 150.0);
-  EXPECT_TRUE(json["models"][0]["prompt_tokens_per_second"]["llama_cpp"]
-                  .empty());
+  EXPECT_TRUE(
+      json["models"][0]["prompt_tokens_per_second"]["llama_cpp"].empty());
 }
 
 TEST(LineProcessTest, AsksAndHears) {

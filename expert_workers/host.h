@@ -52,8 +52,8 @@ using ModelPtr = std::shared_ptr<HostedModel>;
 
 // What a manifest's weights take of the budget, as the tier counts it.
 int64_t Footprint(const weights::ModelManifest& manifest);
-// The same with what else the model takes while it is live: an encoder's
-// 8-bit copies.
+// What the model takes while it is live: with an encoder's 8-bit copies; at
+// most the budget for a mixture whose experts are read when they are wanted.
 int64_t LiveFootprint(const weights::ModelManifest& manifest,
                       const ModelHostOptions& options);
 // How encoders are made.

@@ -52,6 +52,9 @@ absl::Status Host::PrepareOne(const JobPtr& job) {
   if (job->kind == Job::Kind::kUnload) return absl::OkStatus();
   const int64_t bytes = LiveFootprint(*model->manifest, options_);
   if (bytes > options_.ram_budget_bytes) {
+    RETURN_IF_ERROR(
+        weights::RamTier::Footprint(*model->manifest, options_.ram_budget_bytes)
+            .status());
     return ResourceExhausted(
         "model \"{}\" needs {} bytes of memory, the budget is {}; give a "
         "larger --ram-budget",

@@ -45,7 +45,9 @@ int64_t Footprint(const weights::ModelManifest& manifest) {
 
 int64_t LiveFootprint(const weights::ModelManifest& manifest,
                       const ModelHostOptions& options) {
-  int64_t bytes = Footprint(manifest);
+  int64_t bytes =
+      weights::RamTier::Footprint(manifest, options.ram_budget_bytes)
+          .value_or(Footprint(manifest));
   if (IsEncoder(manifest.spec.hyperparameters.architecture)) {
     bytes += engine::Encoder::CopyBytes(manifest, EncoderOptionsOf(options));
   }

@@ -140,8 +140,7 @@ TEST(ShapesFuzzTest, Matmul) {
             for (int64_t i = 0; i < m; ++i) {
               for (int64_t r = 0; r < stride; ++r) {
                 const bool asked = i >= row_begin && i < row_end &&
-                                   r >= begin * 16 &&
-                                   r < std::min(n, end * 16);
+                                   r >= begin * 16 && r < std::min(n, end * 16);
                 const float v = out[static_cast<size_t>(i * stride + r)];
                 EXPECT_EQ(v == kUnwritten, !asked)
                     << shape << " row " << i << " column " << r;
@@ -193,9 +192,8 @@ TEST(ShapesFuzzTest, VectorOps) {
         const int64_t half = draw.Between(1, 80), heads = draw.Between(1, 4);
         RopeTable table;
         for (int64_t i = 0; i < half; ++i) {
-          table.inv_freq.push_back(
-              std::pow(10000.0f, -static_cast<float>(i) /
-                                     static_cast<float>(half)));
+          table.inv_freq.push_back(std::pow(
+              10000.0f, -static_cast<float>(i) / static_cast<float>(half)));
         }
         table.magnitude = draw.OneIn(2) ? 1.0f : 1.1f;
         out = draw.Values(heads * 2 * half);
@@ -245,8 +243,8 @@ TEST(ShapesFuzzTest, Attention) {
         std::vector<float> out(static_cast<size_t>((length - first) * stride),
                                kUnwritten);
         ops.attention(&q[static_cast<size_t>(first * stride)], stride,
-                      length - first, first, heads, begin, end, kv,
-                      0.1f, window, out.data(), stride);
+                      length - first, first, heads, begin, end, kv, 0.1f,
+                      window, out.data(), stride);
         return out;
       });
 }

@@ -24,7 +24,7 @@ class Answer : public Sequence {
   Answer(ActiveRequest* request, int32_t answer_index,
          const Tokenizer& tokenizer, int64_t max_total);
 
-  ActiveRequest& request() { return *request_; }
+  ActiveRequest& request() const { return *request_; }
   // Tokens it may have more.
   int64_t tokens_left() const;
   Acceptance acceptance;         // of tokens looked up for it

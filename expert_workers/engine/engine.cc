@@ -216,7 +216,7 @@ class EngineImpl final : public Engine {
   void Step() {
     drafting_ = absl::ZeroDuration();
     Guess();
-    const std::vector<Work> plan = scheduler_.Plan();
+    std::vector<Work> plan = scheduler_.Plan();
     if (plan.empty()) return;
     const absl::Time deadline = BeginStep(plan);
     const StepOutcome outcome = runner_.Run(plan, [&] {
@@ -227,11 +227,15 @@ class EngineImpl final : public Engine {
     });
     abandoned_ = !outcome.done;
     if (abandoned_) return;
+    // Before the rest is committed: what a failed one has written is no prefix.
+    for (const auto& [request, status] : outcome.failed) {
+      if (!request->finished()) End(*request, FinishReason::kError, status);
+    }
+    std::erase_if(plan, [](const Work& work) {
+      return static_cast<const Answer&>(*work.sequence).request().finished();
+    });
     scheduler_.Commit(plan);
     Account(plan, outcome.took);
-    for (const auto& [request, status] : outcome.failed) {
-      End(*request, FinishReason::kError, status);
-    }
     const int64_t before = generated_tokens_;
     for (const Work& work : plan) {
       if (work.reaches_end()) {

@@ -294,6 +294,147 @@ TEST_P(FamilyGolden, FromAnOlderFolder) {
   ExpectGolden(*lease);
 }
 
+class MixtureGolden : public FamilyGolden {};
+
+// A store that says of one unit that it is corrupt.
+class CorruptStore final : public weights::WeightStore {
+ public:
+  CorruptStore(weights::WeightStore* store, std::string unit)
+      : store_(store), unit_(std::move(unit)) {}
+
+  absl::Status ReadRecord(const weights::UnitInfo& unit, size_t record,
+                          std::span<std::byte> out) override {
+    if (unit.name == unit_) return DataLoss("unit {} is corrupt", unit.name);
+    return store_->ReadRecord(unit, record, out);
+  }
+  absl::StatusOr<weights::ModelEntry> Import(
+      const std::string& path, const std::string& name,
+      const weights::ImportProgress& progress) override {
+    return store_->Import(path, name, progress);
+  }
+  absl::StatusOr<weights::ModelEntry> Derive(
+      const weights::DerivedModel& model, const std::string& name,
+      const weights::ImportProgress& progress) override {
+    return store_->Derive(model, name, progress);
+  }
+  std::vector<weights::ModelEntry> List() const override {
+    return store_->List();
+  }
+  absl::StatusOr<std::shared_ptr<const weights::ModelManifest>> Manifest(
+      std::string_view name) const override {
+    return store_->Manifest(name);
+  }
+  absl::Status Remove(std::string_view name) override {
+    return store_->Remove(name);
+  }
+
+ private:
+  weights::WeightStore* const store_;
+  const std::string unit_;
+};
+
+// The least budget that the model runs under: with two experts in memory.
+int64_t LeastBudget(const weights::ModelManifest& manifest) {
+  int64_t bytes = 2 * weights::ExpertCache::LargestFootprint(manifest);
+  for (const weights::UnitInfo& unit : manifest.units) {
+    if (weights::ExpertCache::IsExpert(unit)) continue;
+    bytes += weights::UnitMemory::Footprint(unit.bytes);
+  }
+  return bytes;
+}
+
+TEST_P(MixtureGolden, TheSameBitsWithExpertsOnDemand) {
+  WriteFolder(golden_, golden_["config"], directory_ / "new");
+  const auto whole = Import(directory_ / "new");
+  ASSERT_NE(whole, nullptr);
+  ASSERT_EQ(whole->experts(), nullptr);
+  const auto manifest = *store_->Manifest("model1");
+  const int64_t budget = LeastBudget(*manifest);
+  EXPECT_FALSE(weights::RamTier::Footprint(*manifest, budget - 1).ok());
+  const auto tier = weights::RamTier::Create(store_.get(), budget);
+  auto lease = tier->Acquire(manifest, absl::InfiniteFuture());
+  ASSERT_TRUE(lease.ok()) << lease.status();
+  ASSERT_NE((*lease)->experts(), nullptr);
+
+  const auto ids = golden_["ids"].get<std::vector<int32_t>>();
+  for (const kernels::Ops* ops :
+       {&kernels::FastOps(), &kernels::ReferenceOps()}) {
+    const auto resident =
+        LogitsOf(*whole, *ops, kernels::KvType::kF16, ids, ids.size());
+    EXPECT_EQ(resident, LogitsOf(**lease, *ops, kernels::KvType::kF16, ids, 1));
+    EXPECT_EQ(resident,
+              LogitsOf(**lease, *ops, kernels::KvType::kF16, ids, ids.size()));
+  }
+  const weights::ExpertCacheStats stats = (*lease)->experts()->Stats();
+  EXPECT_GT(stats.evictions, 0);
+  EXPECT_LE(stats.resident_bytes,
+            2 * weights::ExpertCache::LargestFootprint(*manifest));
+  std::printf("%s: %ld experts found, %ld read\n", GetParam().c_str(),
+              static_cast<long>(stats.hits), static_cast<long>(stats.reads));
+}
+
+// A corrupt expert fails the rows that chose it, and no bit of another.
+TEST_P(MixtureGolden, ACorruptExpertFailsItsRowsAlone) {
+  WriteFolder(golden_, golden_["config"], directory_ / "new");
+  const auto whole = Import(directory_ / "new");
+  ASSERT_NE(whole, nullptr);
+  const auto manifest = *store_->Manifest("model1");
+  CorruptStore corrupt(store_.get(), "layer.0.expert.1");
+  const auto tier = weights::RamTier::Create(&corrupt, LeastBudget(*manifest));
+  auto lease = tier->Acquire(manifest, absl::InfiniteFuture());
+  ASSERT_TRUE(lease.ok()) << lease.status();
+
+  // Every token is a sequence of its own.
+  const auto ids = golden_["ids"].get<std::vector<int32_t>>();
+  const auto run = [&](const weights::ModelLease& weights,
+                       std::map<int64_t, std::string>* failed) {
+    auto model = LanguageModel::Create(weights, kernels::FastOps());
+    EXPECT_TRUE(model.ok()) << model.status();
+    const KvShape shape = (*model)->kv_shape(kernels::KvType::kF16);
+    KvCache cache(shape, static_cast<int64_t>(ids.size()) * shape.PageBytes());
+    std::vector<PageTable> pages(ids.size());
+    Batch batch;
+    batch.tokens = ids;
+    for (size_t i = 0; i < ids.size(); ++i) {
+      const auto row = static_cast<int64_t>(i);
+      EXPECT_TRUE(cache.PrepareWrite(pages[i], 0, 1));
+      batch.sequences.push_back({row, 1, 0, &pages[i]});
+      batch.logit_rows.push_back(row);
+    }
+    const auto compute = Compute::Create(2);
+    const Compute::Turn turn(compute.get());
+    EXPECT_TRUE((*model)->Forward(batch, cache, {compute.get(), nullptr}));
+    for (const RowFailure& failure : (*model)->failures()) {
+      EXPECT_TRUE(absl::IsDataLoss(failure.status)) << failure.status;
+      (*failed)[failure.row] = Message(failure.status);
+    }
+    std::vector<float> logits(ids.size() *
+                              static_cast<size_t>((*model)->vocab_size()));
+    (*model)->Logits(0, static_cast<int64_t>(ids.size()), compute.get(),
+                     logits.data());
+    for (PageTable& table : pages) cache.Release(table);
+    return logits;
+  };
+  std::map<int64_t, std::string> none;
+  std::map<int64_t, std::string> failed;
+  const std::vector<float> want = run(*whole, &none);
+  const std::vector<float> got = run(**lease, &failed);
+  EXPECT_TRUE(none.empty());
+  EXPECT_FALSE(failed.empty());
+  EXPECT_LT(failed.size(), ids.size());
+  const size_t vocab = want.size() / ids.size();
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (const auto it = failed.find(static_cast<int64_t>(i));
+        it != failed.end()) {
+      EXPECT_EQ(it->second, "unit layer.0.expert.1 is corrupt");
+      continue;
+    }
+    for (size_t c = i * vocab; c < (i + 1) * vocab; ++c) {
+      ASSERT_EQ(want[c], got[c]) << "row " << i;
+    }
+  }
+}
+
 TEST_P(FamilyGolden, FromGguf) {
   if (!golden_.contains("gguf")) GTEST_SKIP() << "GGUF cannot say it";
   WriteGguf(golden_, directory_ / "model.gguf");
@@ -310,6 +451,11 @@ INSTANTIATE_TEST_SUITE_P(All, FamilyGolden,
                                            "gemma3_scalar", "mixtral", "olmoe",
                                            "qwen2moe", "qwen3moe",
                                            "qwen3moe_raw"),
+                         [](const auto& which) { return which.param; });
+
+INSTANTIATE_TEST_SUITE_P(All, MixtureGolden,
+                         ::testing::Values("mixtral", "olmoe", "qwen2moe",
+                                           "qwen3moe"),
                          [](const auto& which) { return which.param; });
 
 }  // namespace

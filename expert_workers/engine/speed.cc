@@ -30,10 +30,9 @@ std::vector<int32_t> Prompt(int64_t serial, int64_t count, int64_t vocab) {
   const bool large = vocab >= kFirst + kRange;
   std::vector<int32_t> ids;
   for (int64_t i = 0; i < count; ++i) {
-    ids.push_back(
-        static_cast<int32_t>((large ? kFirst : 0) +
-                             (i * 7919 + serial * 104729) %
-                                 (large ? kRange : vocab)));
+    ids.push_back(static_cast<int32_t>((large ? kFirst : 0) +
+                                       (i * 7919 + serial * 104729) %
+                                           (large ? kRange : vocab)));
   }
   return ids;
 }
@@ -49,8 +48,8 @@ class SpeedMeterImpl final : public SpeedMeter {
                      Run(1, options_.prompt, 1 + options_.generate));
     const Times& t = times.front();
     return OneStreamSpeed{
-        .prompt_tokens_per_second = static_cast<double>(options_.prompt) /
-                                    (t.at.front() - t.submitted),
+        .prompt_tokens_per_second =
+            static_cast<double>(options_.prompt) / (t.at.front() - t.submitted),
         .generated_tokens_per_second = static_cast<double>(options_.generate) /
                                        (t.at.back() - t.at.front())};
   }
@@ -133,9 +132,10 @@ absl::StatusOr<std::unique_ptr<SpeedMeter>> SpeedMeter::Create(
   for (const int64_t value : {options.prompt, options.generate, options.streams,
                               options.stream_prompt}) {
     if (value < 1) {
-      return InvalidArgument("prompt, generate, streams and stream_prompt are "
-                             "at least 1, not {}",
-                             value);
+      return InvalidArgument(
+          "prompt, generate, streams and stream_prompt are "
+          "at least 1, not {}",
+          value);
     }
   }
   const int64_t vocab = lease->manifest().spec.hyperparameters.vocab_size;

@@ -27,8 +27,8 @@ TEST(SpeedTest, MeasuresWhatWasAsked) {
 
 TEST(SpeedTest, SaysWhatCannotBeMeasured) {
   const auto compute = Compute::Create(1);
-  const auto nothing = SpeedMeter::Create(
-      MakeTinyModel(), MakeTinyTokenizer(), compute.get(), {.generate = 0});
+  const auto nothing = SpeedMeter::Create(MakeTinyModel(), MakeTinyTokenizer(),
+                                          compute.get(), {.generate = 0});
   EXPECT_EQ(nothing.status().code(), absl::StatusCode::kInvalidArgument);
   // The tiny model's context has 512 tokens.
   const auto meter = SpeedMeter::Create(MakeTinyModel(), MakeTinyTokenizer(),

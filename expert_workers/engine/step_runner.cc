@@ -37,12 +37,28 @@ StepOutcome StepRunner::Run(const std::vector<Work>& plan,
   };
   outcome.done = model_->Forward(batch_, *cache_, step);
   if (outcome.done) UseLogits();
+  if (outcome.done) NoteFailures(plan, &outcome);
   outcome.took = absl::Nanoseconds(clock.MonotonicNanos() - start - away);
   for (Use& use : uses_) {
     if (use.status.ok()) continue;
     outcome.failed.emplace_back(&use.answer->request(), std::move(use.status));
   }
   return outcome;
+}
+
+void StepRunner::NoteFailures(const std::vector<Work>& plan,
+                              StepOutcome* outcome) const {
+  for (const RowFailure& failure : model_->failures()) {
+    for (size_t i = 0; i < plan.size(); ++i) {  // one SequenceRows each
+      const SequenceRows& rows = batch_.sequences[i];
+      if (failure.row < rows.first_row ||
+          failure.row >= rows.first_row + rows.num_rows) {
+        continue;
+      }
+      auto& answer = static_cast<Answer&>(*plan[i].sequence);
+      outcome->failed.emplace_back(&answer.request(), failure.status);
+    }
+  }
 }
 
 void StepRunner::AddRows(const Work& work) {

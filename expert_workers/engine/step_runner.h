@@ -25,7 +25,8 @@ namespace conclave::engine {
 struct StepOutcome {
   bool done = false;    // false: abandoned, nothing has happened
   absl::Duration took;  // without the time that went to other engines
-  // Requests whose prompt could not be scored.
+  // Requests whose prompt could not be scored, or whose rows lacked an expert;
+  // one may stand there more than once.
   std::vector<std::pair<ActiveRequest*, absl::Status>> failed;
 };
 
@@ -56,6 +57,8 @@ class StepRunner {
   };
 
   void AddRows(const Work& work);
+  // Whose rows failed in the model.
+  void NoteFailures(const std::vector<Work>& plan, StepOutcome* outcome) const;
   void UseLogits();
   // Uses [begin, end), of one answer, in order.
   void UseRows(int64_t begin, int64_t end, float* logits);

@@ -6,6 +6,7 @@
 #include <span>
 #include <string_view>
 
+#include "base/status.h"
 #include "expert_workers/families/family.h"
 #include "kernels/packed_matrix.h"
 
@@ -65,10 +66,28 @@ struct ExpertNames {
 void ListExpert(TensorList& tensors, const ExpertNames& names,
                 ExpertTensors* expert);
 
+// Where experts come from that are not all in memory.
+class ExpertSource {
+ public:
+  virtual ~ExpertSource() = default;
+  // Brings experts of a layer, in this order: the first n, which it returns,
+  // may be computed with until the next call. The error is the first one's.
+  virtual absl::StatusOr<size_t> Bring(int64_t layer,
+                                       std::span<const int64_t> experts) = 0;
+  virtual bool Has(int64_t layer, int64_t expert) const = 0;
+};
+
+// A layer's experts, one for each of num_experts; they outlive the layer.
+struct MoeExperts {
+  std::span<const ExpertTensors> tensors;
+  int64_t layer = 0;
+  ExpertSource* source = nullptr;  // nullptr: they are in memory
+};
+
 // A layer's mixture: the gate's matrix, and experts once they are bound.
 struct MoeTensors {
   kernels::PackedMatrix gate;  // [num_experts, hidden_size]
-  std::span<const ExpertTensors> experts;
+  MoeExperts experts;
 };
 
 // An expert that every token uses, weighed by a gate of its own.

@@ -67,6 +67,7 @@ class TensorList {
 
 class DecoderParts;
 struct ExpertTensors;  // decoder_tensors.h
+struct MoeExperts;     // decoder_tensors.h
 
 // One layer's tensors and its computation.
 class DecoderLayer {
@@ -74,8 +75,8 @@ class DecoderLayer {
   virtual ~DecoderLayer() = default;
   virtual void List(TensorList& tensors) = 0;
   virtual void Run(DecoderParts& parts) const = 0;
-  // A mixture's experts, one for each of num_experts; they outlive the layer.
-  virtual void BindExperts(std::span<const ExpertTensors> /*experts*/) {}
+  // A mixture's experts.
+  virtual void BindExperts(const MoeExperts& /*experts*/) {}
 };
 
 // Which layers look back over a window only.

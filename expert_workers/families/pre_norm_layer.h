@@ -54,7 +54,7 @@ enum class SharedExpert { kNone, kGated };
 
 class PreNormMoeLayer : public PreNormAttention {
  public:
-  void BindExperts(std::span<const ExpertTensors> experts) override {
+  void BindExperts(const MoeExperts& experts) override {
     moe_.experts = experts;
   }
 

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/units.h"
 #include "expert_workers/weights/unit_memory.h"
+#include "expert_workers/weights/unit_views.h"
 
 namespace conclave::weights {
 namespace {
@@ -39,63 +40,76 @@ struct Unit {
 };
 using UnitPtr = std::shared_ptr<Unit>;
 
+// What a lease pins, and what it leaves to a cache of experts.
+struct Plan {
+  // A unit that stands twice in a model (equal layers) is loaded once.
+  std::vector<const UnitInfo*> units;
+  int64_t bytes = 0;  // their footprints
+  int64_t cache_bytes = 0;
+};
+
+// Experts that a cache holds at the least: fewer would be read for one token
+// and gone before the next. Two, so that one may be read beside another.
+constexpr int64_t kLeastExperts = 2;
+
+absl::StatusOr<Plan> PlanFor(const ModelManifest& manifest, int64_t budget) {
+  Plan whole;
+  Plan without_experts;
+  std::set<Hash128> seen;
+  for (const UnitInfo& info : manifest.units) {
+    if (!seen.insert(info.digest).second) continue;
+    const int64_t footprint = UnitMemory::Footprint(info.bytes);
+    whole.units.push_back(&info);
+    whole.bytes += footprint;
+    if (ExpertCache::IsExpert(info)) continue;
+    without_experts.units.push_back(&info);
+    without_experts.bytes += footprint;
+  }
+  if (whole.bytes <= budget) return whole;
+  const int64_t largest = ExpertCache::LargestFootprint(manifest);
+  const int64_t least = without_experts.bytes + kLeastExperts * largest;
+  if (largest > 0 && least <= budget) {
+    without_experts.cache_bytes = budget - without_experts.bytes;
+    return without_experts;
+  }
+  const int64_t need = largest > 0 ? least : whole.bytes;
+  return ResourceExhausted(
+      "the model needs {} of memory ({} bytes){}, the budget for weights is "
+      "{} ({} bytes); raise --ram-budget",
+      FormatBytes(need), need,
+      largest > 0 ? " even with its experts read when they are wanted" : "",
+      FormatBytes(budget), budget);
+}
+
 class RamTierImpl;
 
 class Lease final : public ModelLease {
  public:
-  Lease(RamTierImpl* tier, std::shared_ptr<const ModelManifest> manifest,
-        std::vector<UnitPtr> units);
+  Lease(RamTierImpl* tier, WeightStore* store,
+        std::shared_ptr<const ModelManifest> manifest,
+        std::vector<UnitPtr> units, int64_t cache_bytes);
   ~Lease() override;
 
   const ModelManifest& manifest() const override { return *manifest_; }
 
   absl::StatusOr<kernels::PackedMatrix> Matrix(
       std::string_view name) const override {
-    ASSIGN_OR_RETURN(const View* view, Find(name));
-    if (view->tensor->is_vector) return WrongKind(name, "a vector");
-    kernels::PackedMatrix matrix;
-    matrix.type = view->tensor->type;
-    matrix.rows = view->tensor->rows;
-    matrix.cols = view->tensor->cols;
-    matrix.runs = view->runs;
-    return matrix;
+    return views_.Matrix(name);
   }
-
   absl::StatusOr<std::span<const float>> Vector(
       std::string_view name) const override {
-    ASSIGN_OR_RETURN(const View* view, Find(name));
-    if (!view->tensor->is_vector) return WrongKind(name, "a matrix");
-    return std::span<const float>(
-        reinterpret_cast<const float*>(view->runs.front().data),
-        static_cast<size_t>(view->tensor->cols));
+    return views_.Vector(name);
   }
-
-  bool Has(std::string_view name) const override {
-    return views_.contains(name);
-  }
+  bool Has(std::string_view name) const override { return views_.Has(name); }
+  ExpertCache* experts() const override { return experts_.get(); }
 
  private:
-  struct View {
-    const TensorInfo* tensor = nullptr;
-    std::vector<kernels::PanelRun> runs;
-  };
-
-  absl::StatusOr<const View*> Find(std::string_view name) const {
-    const auto it = views_.find(name);
-    if (it == views_.end()) {
-      return NotFound("the model has no tensor {}", name);
-    }
-    return &it->second;
-  }
-  static absl::Status WrongKind(std::string_view name, std::string_view is) {
-    return NotFound("tensor {} is {}", name, is);
-  }
-
   RamTierImpl* const tier_;
   const std::shared_ptr<const ModelManifest> manifest_;
   const std::vector<UnitPtr> units_;
-  // Names point into the manifest.
-  std::map<std::string_view, View> views_;
+  const int64_t cache_bytes_;
+  UnitViews views_;
+  std::unique_ptr<ExpertCache> experts_;
 };
 
 class RamTierImpl final : public RamTier {
@@ -112,20 +126,20 @@ class RamTierImpl final : public RamTier {
   absl::StatusOr<std::unique_ptr<ModelLease>> Acquire(
       std::shared_ptr<const ModelManifest> manifest,
       absl::Time deadline) override {
-    RETURN_IF_ERROR(CheckFits(*manifest));
+    ASSIGN_OR_RETURN(const Plan plan, PlanFor(*manifest, budget_));
     std::vector<UnitPtr> units;
     std::vector<UnitPtr> mine;  // to load
     // What was evicted for this model: its pages hold this model next.
     std::vector<UnitMemory> spare;
-    RETURN_IF_ERROR(Reserve(manifest, deadline, &units, &mine, &spare));
+    RETURN_IF_ERROR(Reserve(manifest, plan, deadline, &units, &mine, &spare));
     if (!mine.empty()) Load(mine, std::move(spare));
     const absl::Status loaded = WaitForUnits(units, deadline);
     if (!loaded.ok()) {
-      Release(*manifest, units);
+      Release(*manifest, units, plan.cache_bytes);
       return loaded;
     }
-    return std::unique_ptr<ModelLease>(
-        std::make_unique<Lease>(this, std::move(manifest), std::move(units)));
+    return std::unique_ptr<ModelLease>(std::make_unique<Lease>(
+        this, store_, std::move(manifest), std::move(units), plan.cache_bytes));
   }
 
   void Evict(std::string_view version) override {
@@ -157,10 +171,15 @@ class RamTierImpl final : public RamTier {
       ResidentModel resident;
       resident.version = version;
       resident.num_leases = model.num_leases;
-      for (const UnitInfo* info : DistinctUnits(*model.manifest)) {
-        const int64_t footprint = UnitMemory::Footprint(info->bytes);
+      resident.expert_cache_bytes = model.cache_bytes;
+      resident.resident_bytes = model.cache_bytes;
+      stats.leased_bytes += model.cache_bytes;
+      std::set<Hash128> seen;
+      for (const UnitInfo& info : model.manifest->units) {
+        if (!seen.insert(info.digest).second) continue;
+        const int64_t footprint = UnitMemory::Footprint(info.bytes);
         resident.total_bytes += footprint;
-        const auto unit = units_.find(info->digest);
+        const auto unit = units_.find(info.digest);
         if (unit != units_.end() &&
             unit->second->state == Unit::State::kResident) {
           resident.resident_bytes += footprint;
@@ -172,16 +191,19 @@ class RamTierImpl final : public RamTier {
   }
 
   // Ends a lease, or an acquisition that failed.
-  void Release(const ModelManifest& manifest,
-               const std::vector<UnitPtr>& units) {
+  void Release(const ModelManifest& manifest, const std::vector<UnitPtr>& units,
+               int64_t cache_bytes) {
     const std::lock_guard lock(mutex_);
+    reserved_ -= cache_bytes;
     for (const UnitPtr& unit : units) {
       CHECK(unit->num_leases > 0, "unit {}", unit->info.name);
       if (--unit->num_leases == 0 && unit->state == Unit::State::kResident) {
         unit->idle = idle_.insert(idle_.end(), unit.get());
       }
     }
-    --models_.find(manifest.version)->second.num_leases;
+    Model& model = models_.find(manifest.version)->second;
+    --model.num_leases;
+    model.cache_bytes -= cache_bytes;
     ForgetAbsentModels();
     changed_.notify_all();
   }
@@ -190,30 +212,8 @@ class RamTierImpl final : public RamTier {
   struct Model {
     std::shared_ptr<const ModelManifest> manifest;
     int num_leases = 0;
+    int64_t cache_bytes = 0;  // reserved by its leases for experts
   };
-
-  // A unit that stands twice in a model (equal layers) is loaded once.
-  static std::vector<const UnitInfo*> DistinctUnits(
-      const ModelManifest& manifest) {
-    std::vector<const UnitInfo*> distinct;
-    std::set<Hash128> seen;
-    for (const UnitInfo& info : manifest.units) {
-      if (seen.insert(info.digest).second) distinct.push_back(&info);
-    }
-    return distinct;
-  }
-
-  absl::Status CheckFits(const ModelManifest& manifest) const {
-    int64_t need = 0;
-    for (const UnitInfo* info : DistinctUnits(manifest)) {
-      need += UnitMemory::Footprint(info->bytes);
-    }
-    if (need <= budget_) return absl::OkStatus();
-    return ResourceExhausted(
-        "the model needs {} of memory ({} bytes), the budget for weights is "
-        "{} ({} bytes); raise --ram-budget",
-        FormatBytes(need), need, FormatBytes(budget_), budget_);
-  }
 
   bool IsIdle(const Unit& unit) const {
     return unit.state == Unit::State::kResident && unit.num_leases == 0;
@@ -223,10 +223,10 @@ class RamTierImpl final : public RamTier {
   // `mine` to load; `freed` gets the memory of what was evicted. All or
   // nothing.
   absl::Status Reserve(const std::shared_ptr<const ModelManifest>& manifest,
-                       absl::Time deadline, std::vector<UnitPtr>* units,
-                       std::vector<UnitPtr>* mine,
+                       const Plan& plan, absl::Time deadline,
+                       std::vector<UnitPtr>* units, std::vector<UnitPtr>* mine,
                        std::vector<UnitMemory>* freed) {
-    const std::vector<const UnitInfo*> wanted = DistinctUnits(*manifest);
+    const std::vector<const UnitInfo*>& wanted = plan.units;
     std::unique_lock lock(mutex_);
     const uint64_t ticket = next_ticket_++;
     waiting_.insert(ticket);
@@ -236,10 +236,10 @@ class RamTierImpl final : public RamTier {
     };
     while (true) {
       RETURN_IF_ERROR(CheckQuarantine(wanted));
-      const int64_t missing = MissingBytes(wanted);
+      const int64_t missing = MissingBytes(wanted) + plan.cache_bytes;
       const bool my_turn = *waiting_.begin() == ticket;
       if (missing == 0 || (my_turn && MakeRoom(wanted, missing, freed))) {
-        Pin(manifest, wanted, units, mine);
+        Pin(manifest, plan, units, mine);
         return absl::OkStatus();
       }
       if (!WaitUntil(lock, deadline)) {
@@ -302,9 +302,10 @@ class RamTierImpl final : public RamTier {
   }
 
   void Pin(const std::shared_ptr<const ModelManifest>& manifest,
-           const std::vector<const UnitInfo*>& wanted,
-           std::vector<UnitPtr>* units, std::vector<UnitPtr>* mine) {
-    for (const UnitInfo* info : wanted) {
+           const Plan& plan, std::vector<UnitPtr>* units,
+           std::vector<UnitPtr>* mine) {
+    reserved_ += plan.cache_bytes;
+    for (const UnitInfo* info : plan.units) {
       UnitPtr& unit = units_[info->digest];
       if (unit == nullptr) {
         unit = std::make_shared<Unit>();
@@ -321,6 +322,7 @@ class RamTierImpl final : public RamTier {
     Model& model = models_[manifest->version];
     model.manifest = manifest;
     ++model.num_leases;
+    model.cache_bytes += plan.cache_bytes;
     ForgetAbsentModels();
   }
 
@@ -464,48 +466,43 @@ class RamTierImpl final : public RamTier {
   std::map<Hash128, absl::Status> quarantine_;
   std::map<std::string, Model, std::less<>> models_;
   std::list<Unit*> idle_;  // longest unused first
-  int64_t reserved_ = 0;   // footprints of units_
+  int64_t reserved_ = 0;   // footprints of units_, and caches of experts
   std::set<uint64_t> waiting_;
   uint64_t next_ticket_ = 0;
   RamTierStats stats_;
 };
 
-Lease::Lease(RamTierImpl* tier, std::shared_ptr<const ModelManifest> manifest,
-             std::vector<UnitPtr> units)
-    : tier_(tier), manifest_(std::move(manifest)), units_(std::move(units)) {
+Lease::Lease(RamTierImpl* tier, WeightStore* store,
+             std::shared_ptr<const ModelManifest> manifest,
+             std::vector<UnitPtr> units, int64_t cache_bytes)
+    : tier_(tier),
+      manifest_(std::move(manifest)),
+      units_(std::move(units)),
+      cache_bytes_(cache_bytes) {
   std::map<Hash128, const Unit*> by_digest;
   for (const UnitPtr& unit : units_) by_digest[unit->info.digest] = unit.get();
   for (const UnitInfo& info : manifest_->units) {
-    const std::byte* memory = by_digest.at(info.digest)->memory.data();
-    std::vector<int64_t> starts;  // of the records
-    int64_t start = 0;
-    for (const int64_t bytes : info.record_bytes) {
-      starts.push_back(start);
-      start += bytes;
-    }
-    for (const TensorInfo& tensor : info.tensors) {
-      View& view = views_[tensor.name];
-      view.tensor = &tensor;
-      for (const TensorRun& run : tensor.runs) {
-        const std::byte* data = memory + starts[run.record] + run.offset;
-        // Records lie end to end, so most runs continue the one before.
-        if (!view.runs.empty() &&
-            view.runs.back().data +
-                    view.runs.back().num_panels *
-                        kernels::PanelBytes(tensor.type, tensor.cols) ==
-                data) {
-          view.runs.back().num_panels += run.num_panels;
-          continue;
-        }
-        view.runs.push_back({data, run.first_panel, run.num_panels});
-      }
-    }
+    const auto unit = by_digest.find(info.digest);
+    if (unit != by_digest.end()) views_.Map(info, unit->second->memory.data());
+  }
+  if (cache_bytes_ > 0) {
+    experts_ = std::make_unique<ExpertCache>(store, manifest_.get(),
+                                             cache_bytes_, &views_);
   }
 }
 
-Lease::~Lease() { tier_->Release(*manifest_, units_); }
+Lease::~Lease() {
+  experts_.reset();  // Its memory first, then the right to it.
+  tier_->Release(*manifest_, units_, cache_bytes_);
+}
 
 }  // namespace
+
+absl::StatusOr<int64_t> RamTier::Footprint(const ModelManifest& manifest,
+                                           int64_t budget_bytes) {
+  ASSIGN_OR_RETURN(const Plan plan, PlanFor(manifest, budget_bytes));
+  return plan.bytes + plan.cache_bytes;
+}
 
 std::unique_ptr<RamTier> RamTier::Create(WeightStore* store,
                                          int64_t budget_bytes) {

@@ -10,6 +10,10 @@
 // served in the order they came; a model that is resident already is leased at
 // once. A unit is read by one loader; others that need it wait for that one.
 //
+// A mixture that exceeds the budget is leased all the same, without its
+// experts: these are read when they are wanted (expert_cache.h), and the whole
+// budget is theirs and the model's.
+//
 // Threads: all methods may run concurrently.
 // Lifetime: a ModelLease may outlive nothing but its RamTier.
 #ifndef CONCLAVE_EXPERT_WORKERS_WEIGHTS_RAM_TIER_H_
@@ -25,6 +29,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "expert_workers/weights/expert_cache.h"
 #include "expert_workers/weights/weight_store.h"
 #include "kernels/packed_matrix.h"
 
@@ -44,6 +49,9 @@ class ModelLease {
   virtual absl::StatusOr<std::span<const float>> Vector(
       std::string_view name) const = 0;
   virtual bool Has(std::string_view name) const = 0;
+  // Where experts come from that are read when they are wanted: until then
+  // their matrices have shapes and no runs. nullptr: all are in memory.
+  virtual ExpertCache* experts() const { return nullptr; }
 };
 
 struct ResidentModel {
@@ -51,6 +59,8 @@ struct ResidentModel {
   int64_t resident_bytes = 0;
   int64_t total_bytes = 0;
   int num_leases = 0;
+  // With experts on demand: what their cache may take, part of resident_bytes.
+  int64_t expert_cache_bytes = 0;
 };
 
 struct RamTierStats {
@@ -68,6 +78,12 @@ class RamTier {
   static std::unique_ptr<RamTier> Create(WeightStore* store,
                                          int64_t budget_bytes);
   virtual ~RamTier() = default;
+
+  // What a lease of the model takes of `budget_bytes`: all of its units, or,
+  // for a mixture that exceeds it, the budget.
+  //   RESOURCE_EXHAUSTED  not even with experts on demand: the numbers
+  static absl::StatusOr<int64_t> Footprint(const ModelManifest& manifest,
+                                           int64_t budget_bytes);
 
   // Loads what is missing (evicting the least recently used unleased units)
   // and pins it all. Waits until `deadline` for other leases to end and for

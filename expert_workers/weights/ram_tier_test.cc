@@ -45,6 +45,22 @@ class FakeStore final : public WeightStore {
     return manifest;
   }
 
+  // One unit that is always there, and a layer's experts.
+  static std::shared_ptr<const ModelManifest> Mixture(
+      const std::string& version, uint64_t trunk,
+      const std::vector<uint64_t>& experts) {
+    std::vector<uint64_t> units = {trunk};
+    units.insert(units.end(), experts.begin(), experts.end());
+    auto manifest = std::make_shared<ModelManifest>(*Model(version, units));
+    for (size_t i = 0; i < experts.size(); ++i) {
+      manifest->units[i + 1].name = "layer.0.expert." + std::to_string(i);
+    }
+    manifest->spec.hyperparameters.num_layers = 1;
+    manifest->spec.hyperparameters.moe.num_experts =
+        static_cast<int64_t>(experts.size());
+    return manifest;
+  }
+
   absl::Status ReadRecord(const UnitInfo& unit, size_t,
                           std::span<std::byte> out) override {
     {
@@ -326,6 +342,112 @@ TEST(RamTierOnDisk, SwitchesThreeModelsUnderAOneModelBudget) {
   }
   EXPECT_NE(rows[0], rows[1]);
   EXPECT_NE(rows[1], rows[2]);
+}
+
+// The budget holds the trunk and two of the mixture's experts.
+class ExpertsOnDemandTest : public ::testing::Test {
+ protected:
+  std::unique_ptr<ModelLease> Acquire(
+      const std::shared_ptr<const ModelManifest>& manifest) {
+    auto lease = tier_->Acquire(manifest, absl::InfiniteFuture());
+    EXPECT_TRUE(lease.ok()) << lease.status();
+    return lease.ok() ? *std::move(lease) : nullptr;
+  }
+  static float ValueOf(const ModelLease& lease, int64_t expert) {
+    // Tensor 0 is the trunk's.
+    const auto vector = lease.Vector("vector." + std::to_string(expert + 1));
+    return vector.ok() ? vector->front() : -1;
+  }
+
+  FakeStore store_;
+  const int64_t unit_ = UnitMemory::Footprint(FakeStore::kUnitBytes);
+  const std::unique_ptr<RamTier> tier_ = RamTier::Create(&store_, 3 * unit_);
+  std::vector<int64_t> moved_;
+};
+
+TEST_F(ExpertsOnDemandTest, AreReadWhenWantedAndTheLongestUnusedGoes) {
+  const auto lease = Acquire(FakeStore::Mixture("m", 1, {10, 11, 12, 13}));
+  ASSERT_NE(lease, nullptr);
+  ExpertCache* experts = lease->experts();
+  ASSERT_NE(experts, nullptr);
+  EXPECT_EQ(store_.reads, 2) << "the trunk's records alone";
+  EXPECT_EQ(lease->Vector("vector.0")->front(), 1.0f);
+
+  const std::vector<int64_t> all = {0, 1, 2, 3};
+  EXPECT_EQ(*experts->Bring(0, all, &moved_), 2u) << "as many as fit";
+  EXPECT_EQ(moved_, (std::vector<int64_t>{0, 1}));
+  EXPECT_EQ(ValueOf(*lease, 0), 10.0f);
+  EXPECT_EQ(ValueOf(*lease, 1), 11.0f);
+  const std::vector<int64_t> first = {0};
+  EXPECT_EQ(*experts->Bring(0, first, &moved_), 1u);
+  EXPECT_TRUE(moved_.empty());
+  const std::vector<int64_t> third = {2};
+  EXPECT_EQ(*experts->Bring(0, third, &moved_), 1u);
+  EXPECT_TRUE(experts->Has(0, 0)) << "used later than 1";
+  EXPECT_FALSE(experts->Has(0, 1));
+  EXPECT_EQ(ValueOf(*lease, 1), -1.0f) << "nowhere, and says so";
+  const ExpertCacheStats stats = experts->Stats();
+  EXPECT_EQ(stats.reads, 3);
+  EXPECT_EQ(stats.hits, 1);
+  EXPECT_EQ(stats.evictions, 1);
+  EXPECT_EQ(stats.resident_bytes, 2 * unit_);
+}
+
+TEST_F(ExpertsOnDemandTest, EqualExpertsAreOne) {
+  const auto lease = Acquire(FakeStore::Mixture("m", 1, {10, 10, 11, 10, 12}));
+  ASSERT_NE(lease, nullptr);
+  const std::vector<int64_t> all = {0, 1, 2, 3};
+  EXPECT_EQ(*lease->experts()->Bring(0, all, &moved_), 4u);
+  EXPECT_EQ(moved_, all);
+  EXPECT_EQ(lease->experts()->Stats().reads, 2);
+  EXPECT_EQ(ValueOf(*lease, 3), 10.0f);
+}
+
+TEST_F(ExpertsOnDemandTest, TheBudgetIsTakenAndGivenBack) {
+  auto lease = Acquire(FakeStore::Mixture("m", 1, {10, 11, 12}));
+  ASSERT_NE(lease, nullptr);
+  EXPECT_EQ(tier_->Stats().resident_bytes, 3 * unit_);
+  EXPECT_EQ(tier_->Stats().models.front().expert_cache_bytes, 2 * unit_);
+  const auto other = FakeStore::Model("other", {20});
+  EXPECT_TRUE(absl::IsDeadlineExceeded(
+      tier_->Acquire(other, absl::Now() + absl::Milliseconds(20)).status()));
+  lease.reset();
+  EXPECT_EQ(tier_->Stats().resident_bytes, unit_) << "the trunk, idle";
+  EXPECT_NE(Acquire(other), nullptr);
+  EXPECT_NE(Acquire(FakeStore::Mixture("small", 2, {10, 11})), nullptr);
+}
+
+TEST_F(ExpertsOnDemandTest, AMixtureThatCannotRunIsRefusedWithTheNumbers) {
+  const auto tier = RamTier::Create(&store_, 3 * unit_ - 1);
+  const auto lease = tier->Acquire(FakeStore::Mixture("m", 1, {10, 11, 12}),
+                                   absl::InfiniteFuture());
+  EXPECT_TRUE(absl::IsResourceExhausted(lease.status()));
+  EXPECT_THAT(std::string(lease.status().message()),
+              HasSubstr("with its experts read when they are wanted"));
+}
+
+TEST_F(ExpertsOnDemandTest, ACorruptExpertIsNamedAndOthersAreServed) {
+  store_.corrupt = 11;
+  const auto lease = Acquire(FakeStore::Mixture("m", 1, {10, 11, 12}));
+  ASSERT_NE(lease, nullptr);
+  ExpertCache* experts = lease->experts();
+  const std::vector<int64_t> all = {0, 1, 2};
+  EXPECT_EQ(*experts->Bring(0, all, &moved_), 1u);
+  EXPECT_EQ(ValueOf(*lease, 0), 10.0f);
+  const std::vector<int64_t> rest = {1, 2};
+  const int reads = store_.reads;
+  for (int i = 0; i < 2; ++i) {
+    const auto brought = experts->Bring(0, rest, &moved_);
+    EXPECT_TRUE(absl::IsDataLoss(brought.status()));
+    EXPECT_THAT(std::string(brought.status().message()),
+                HasSubstr("layer.0.expert.1 is corrupt"));
+  }
+  EXPECT_EQ(store_.reads, reads) << "known to be corrupt: not read again";
+  const std::vector<int64_t> last = {2};
+  EXPECT_EQ(*experts->Bring(0, last, &moved_), 1u);
+  EXPECT_EQ(ValueOf(*lease, 2), 12.0f);
+  const std::vector<int64_t> beyond = {3};
+  EXPECT_TRUE(absl::IsNotFound(experts->Bring(0, beyond, &moved_).status()));
 }
 
 }  // namespace

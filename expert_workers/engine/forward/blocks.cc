@@ -41,6 +41,7 @@ void Grow(std::vector<T>& buffer, int64_t size) {
 void DecoderBlocks::Embed(const Batch& batch,
                           const kernels::PackedMatrix& embedding, float scale,
                           Compute* compute) {
+  experts_.BeginStep();
   batch_ = &batch;
   compute_ = compute;
   const int64_t d = model_.hidden_size;

@@ -63,6 +63,9 @@ class DecoderBlocks final : public families::DecoderParts {
   void AddNormedFeedForward(const families::FeedForwardTensors& tensors,
                             const float* norm) override;
 
+  // Rows of the step that have failed so far.
+  std::span<const RowFailure> failures() const { return experts_.failures(); }
+
   // Ends a step: keeps rms_norm(x) * weight of the rows that want logits.
   void KeepFinal(const float* weight);
   void Logits(const kernels::PackedMatrix& head, int64_t begin, int64_t end,

@@ -33,8 +33,13 @@ absl::Status Decoder::Load(const families::Family& family,
     layers_.back()->List(tensors);
     RETURN_IF_ERROR(tensors.status());
   }
-
-  RETURN_IF_ERROR(LoadExperts(family, lease));
+  if (family.list_expert != nullptr) {
+    RETURN_IF_ERROR(blocks_.SetGate(family.gate(model_.moe)));
+    ASSIGN_OR_RETURN(experts_, ExpertPager::Create(family, lease));
+    for (int64_t i = 0; i < model_.num_layers; ++i) {
+      layers_[static_cast<size_t>(i)]->BindExperts(experts_->OfLayer(i));
+    }
+  }
 
   std::span<const float> factors;
   if (embedding_.rope_factors != nullptr) {
@@ -52,23 +57,6 @@ absl::Status Decoder::Load(const families::Family& family,
           ? model_.attention_scale
           : static_cast<float>(1.0 /
                                std::sqrt(static_cast<double>(model_.head_dim)));
-  return absl::OkStatus();
-}
-
-absl::Status Decoder::LoadExperts(const families::Family& family,
-                                  const weights::ModelLease& lease) {
-  if (family.list_expert == nullptr) return absl::OkStatus();
-  RETURN_IF_ERROR(blocks_.SetGate(family.gate(model_.moe)));
-  experts_.resize(layers_.size());
-  for (size_t i = 0; i < layers_.size(); ++i) {
-    experts_[i].resize(static_cast<size_t>(model_.moe.num_experts));
-    for (size_t e = 0; e < experts_[i].size(); ++e) {
-      TensorBinder tensors(lease, fmt::format("blk.{}.expert.{}.", i, e));
-      family.list_expert(tensors, &experts_[i][e]);
-      RETURN_IF_ERROR(tensors.status());
-    }
-    layers_[i]->BindExperts(experts_[i]);
-  }
   return absl::OkStatus();
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "expert_workers/engine/forward/blocks.h"
+#include "expert_workers/engine/forward/expert_pager.h"
 #include "expert_workers/engine/forward/language_model.h"
 #include "expert_workers/families/decoder_tensors.h"
 #include "expert_workers/families/family.h"
@@ -25,6 +26,9 @@ class Decoder final : public LanguageModel {
   int64_t vocab_size() const override { return model_.vocab_size; }
   bool Forward(const Batch& batch, const KvCache& cache,
                const StepContext& step) override;
+  std::span<const RowFailure> failures() const override {
+    return blocks_.failures();
+  }
   void Logits(int64_t begin, int64_t end, Compute* compute,
               float* out) override;
 
@@ -34,15 +38,13 @@ class Decoder final : public LanguageModel {
 
   absl::Status Load(const families::Family& family,
                     const weights::ModelLease& lease);
-  absl::Status LoadExperts(const families::Family& family,
-                           const weights::ModelLease& lease);
   LayerPlace PlaceOf(const KvCache& cache, int64_t layer) const;
 
   const weights::ModelHyperparameters model_;
   DecoderBlocks blocks_;
   families::DecoderEmbedding embedding_;
   std::vector<std::unique_ptr<families::DecoderLayer>> layers_;
-  std::vector<std::vector<families::ExpertTensors>> experts_;  // a layer's
+  std::unique_ptr<ExpertPager> experts_;  // nullptr: no mixture
   families::DecoderHead head_;
   float embedding_scale_ = 1.0f;
   float attention_scale_ = 1.0f;

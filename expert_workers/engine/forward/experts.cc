@@ -64,10 +64,15 @@ void ExpertBlocks::Add(const kernels::Activations& hidden,
   groups_.clear();
   for (size_t v = 0; v < plan_.phys.size(); ++v) {
     if (plan_.off[v] == plan_.off[v + 1]) continue;
-    groups_.push_back({&tensors.experts[static_cast<size_t>(plan_.phys[v])],
-                       plan_.off[v], plan_.off[v + 1]});
+    const int64_t number = plan_.phys[v];
+    groups_.push_back({&tensors.experts.tensors[static_cast<size_t>(number)],
+                       plan_.off[v], plan_.off[v + 1], number});
   }
-  Apply(sorted_, groups_, moe_.intermediate_size, compute);
+  if (tensors.experts.source == nullptr) {
+    Apply(sorted_, groups_, moe_.intermediate_size, compute);
+  } else {
+    ApplyInTurns(tensors.experts, compute);
+  }
 
   const int64_t d = hidden_size_;
   compute->ParallelFor(
@@ -114,6 +119,38 @@ void ExpertBlocks::AddShared(const kernels::Activations& hidden,
     float* result = results_.data() + i * d;
     for (int64_t c = 0; c < d; ++c) result[c] *= weight;
     ops_.add(x + i * d, result, d);
+  }
+}
+
+void ExpertBlocks::ApplyInTurns(const families::MoeExperts& experts,
+                                Compute* compute) {
+  // Those in memory first, before others take their place.
+  std::ranges::stable_partition(groups_, [&](const Group& group) {
+    return experts.source->Has(experts.layer, group.number);
+  });
+  std::vector<int64_t> wanted;
+  for (const Group& group : groups_) wanted.push_back(group.number);
+  size_t done = 0;
+  while (done < groups_.size()) {
+    const auto rest = std::span(wanted).subspan(done);
+    const absl::StatusOr<size_t> brought =
+        experts.source->Bring(experts.layer, rest);
+    if (!brought.ok()) {
+      Fail(groups_[done++], brought.status());
+      continue;
+    }
+    Apply(sorted_, std::span<const Group>(groups_).subspan(done, *brought),
+          moe_.intermediate_size, compute);
+    done += *brought;
+  }
+}
+
+void ExpertBlocks::Fail(const Group& group, const absl::Status& status) {
+  Grow(results_, sorted_.m() * hidden_size_);
+  std::fill(results_.begin() + group.begin * hidden_size_,
+            results_.begin() + group.end * hidden_size_, 0.0f);
+  for (int64_t r = group.begin; r < group.end; ++r) {
+    failures_.push_back({plan_.tok[static_cast<size_t>(r)], status});
   }
 }
 

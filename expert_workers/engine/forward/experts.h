@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "expert_workers/engine/compute.h"
+#include "expert_workers/engine/forward/language_model.h"
 #include "expert_workers/families/decoder_tensors.h"
 #include "expert_workers/weights/model_spec.h"
 #include "kernels/gate/gate.h"
@@ -35,6 +36,10 @@ class ExpertBlocks {
   // What Route plans with; before the first Route.
   //   FAILED_PRECONDITION  the gate looks at more than the token
   absl::Status SetGate(const kernels::GateConfig& config);
+
+  void BeginStep() { failures_.clear(); }
+  // Rows of this step that wanted an expert which cannot be had.
+  std::span<const RowFailure> failures() const { return failures_; }
 
   // Plans m rows by their gate logits [m, num_experts].
   void Route(int64_t m, const float* logits);
@@ -54,11 +59,17 @@ class ExpertBlocks {
     const families::ExpertTensors* expert;
     int64_t begin;
     int64_t end;
+    int64_t number = 0;  // the expert's
   };
 
   // results_ [in.m(), hidden_size]: each group's expert applied to its rows.
   void Apply(const kernels::Activations& in, std::span<const Group> groups,
              int64_t width, Compute* compute);
+  // The same with groups_, of whose experts some have to be brought first, in
+  // as many turns as it takes.
+  void ApplyInTurns(const families::MoeExperts& experts, Compute* compute);
+  // `group`'s rows count as failed, and its results as nothing.
+  void Fail(const Group& group, const absl::Status& status);
   // body(group, panel_begin, panel_end) over all groups' panels.
   static void ForPanels(
       std::span<const Group> groups, int64_t panels, Compute* compute,
@@ -74,12 +85,13 @@ class ExpertBlocks {
 
   std::optional<kernels::Gate> gate_;
   kernels::RoutingPlan plan_;
-  std::vector<Group> groups_;
+  std::vector<Group> groups_;  // of the current layer
 
   kernels::Activations sorted_;     // [plan's rows, hidden_size]
   kernels::Activations activated_;  // [rows, width]
   std::vector<float> up_;           // [rows, width]
   std::vector<float> results_;      // [rows, hidden_size]
+  std::vector<RowFailure> failures_;
 };
 
 }  // namespace conclave::engine

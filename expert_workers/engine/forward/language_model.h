@@ -33,6 +33,13 @@ struct Batch {
   std::vector<int64_t> logit_rows;      // ascending: whose logits are wanted
 };
 
+// A row whose computation lacked something; its logits mean nothing, those of
+// others are what they are without it.
+struct RowFailure {
+  int64_t row = 0;
+  absl::Status status;
+};
+
 // How a step is computed.
 struct StepContext {
   Compute* compute = nullptr;
@@ -59,6 +66,9 @@ class LanguageModel {
   // logit_rows. False when abandoned. Call while holding the Turn.
   virtual bool Forward(const Batch& batch, const KvCache& cache,
                        const StepContext& step) = 0;
+
+  // Of the last Forward; a row may stand there more than once.
+  virtual std::span<const RowFailure> failures() const { return {}; }
 
   // Logits of logit_rows[begin, end) of the last Forward.
   //   out [end - begin, vocab_size]

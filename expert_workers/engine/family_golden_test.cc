@@ -10,6 +10,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "expert_workers/engine/forward/bert.h"
 #include "expert_workers/engine/forward/language_model.h"
 #include "expert_workers/weights/hf_names.h"
 #include "expert_workers/weights/test_files.h"
@@ -30,7 +31,8 @@ std::vector<float> Values(const std::string& name, const Json& golden) {
   const Json& shape = golden["tensors"][name];
   size_t count = 1;
   for (const auto& side : shape) count *= side.get<size_t>();
-  const bool norm = name.find("norm") != std::string::npos;
+  const bool norm = name.find("norm") != std::string::npos ||
+                    name.ends_with("LayerNorm.weight");
   const bool matrix =
       shape.size() == 2 && name.find("embed_tokens") == std::string::npos;
   std::vector<float> values;
@@ -76,15 +78,18 @@ void WriteSafetensors(const Json& golden, const std::string& path) {
   weights::testing::WriteFile(path, file + text + data);
 }
 
+// The tokenizer is of the right kind and otherwise never used.
+constexpr char kByteLevel[] = R"({"pre_tokenizer": {"type": "ByteLevel"},
+    "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}})";
+constexpr char kWordPiece[] = R"({"model": {"type": "WordPiece", "vocab":
+    {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "a": 4}}})";
+
 void WriteFolder(const Json& golden, const Json& config,
-                 const std::string& path) {
+                 const std::string& path, const char* tokenizer = kByteLevel) {
   std::filesystem::create_directory(path);
   WriteSafetensors(golden, path + "/model.safetensors");
   weights::testing::WriteFile(path + "/config.json", config.dump());
-  weights::testing::WriteFile(path + "/tokenizer.json",
-                              R"({"pre_tokenizer": {"type": "ByteLevel"},
-                                  "model": {"type": "BPE", "vocab": {"a": 0},
-                                            "merges": []}})");
+  weights::testing::WriteFile(path + "/tokenizer.json", tokenizer);
 }
 
 // Rows as GGUF's llama files have them: each head's halves interleaved.
@@ -215,8 +220,10 @@ std::vector<float> LogitsOf(const weights::ModelLease& lease,
 
 class FamilyGolden : public ::testing::TestWithParam<std::string> {
  protected:
-  void SetUp() override {
-    std::ifstream file("tests/golden/families/" + GetParam() + ".json");
+  void SetUp() override { Open(GetParam()); }
+
+  void Open(const std::string& family) {
+    std::ifstream file("tests/golden/families/" + family + ".json");
     ASSERT_TRUE(file.good());
     golden_ = Json::parse(file);
     auto store = weights::WeightStore::Open({.path = directory_ / "store"});
@@ -456,6 +463,65 @@ INSTANTIATE_TEST_SUITE_P(All, FamilyGolden,
 INSTANTIATE_TEST_SUITE_P(All, MixtureGolden,
                          ::testing::Values("mixtral", "olmoe", "qwen2moe",
                                            "qwen3moe"),
+                         [](const auto& which) { return which.param; });
+
+// The sentence encoder has no logits: sums of its last layer's states.
+class BertGolden : public FamilyGolden {
+ protected:
+  void SetUp() override { Open("bert"); }
+
+  static std::vector<double> SumOf(Bert& bert, const std::vector<int32_t>& ids,
+                                   Compute* compute) {
+    std::vector<double> sum(static_cast<size_t>(bert.hidden_size()), 0.0);
+    Compute::Turn turn(compute);
+    bert.AddStates(ids, compute, turn, sum);
+    return sum;
+  }
+};
+
+TEST_P(BertGolden, FromHuggingFace) {
+  WriteFolder(golden_, golden_["config"], directory_ / "new", kWordPiece);
+  const auto lease = Import(directory_ / "new");
+  ASSERT_NE(lease, nullptr);
+  const auto compute = Compute::Create(2);
+  const auto exact = Bert::Create(*lease, kernels::ReferenceOps());
+  ASSERT_TRUE(exact.ok()) << exact.status();
+  const auto scalar =
+      Bert::Create(*lease, kernels::FastOps(kernels::Isa::kScalar));
+  ASSERT_TRUE(scalar.ok()) << scalar.status();
+  double worst = 0, worst_cosine = 1;
+  for (const Json& text : golden_["texts"]) {
+    const auto ids = text["ids"].get<std::vector<int32_t>>();
+    const auto want = text["sum"].get<std::vector<double>>();
+    const std::vector<double> got = SumOf(**exact, ids, compute.get());
+    ASSERT_EQ(got.size(), want.size());
+    for (size_t i = 0; i < want.size(); ++i) {
+      // Of a token, on average.
+      worst = std::max(
+          worst, std::abs(got[i] - want[i]) / static_cast<double>(ids.size()));
+    }
+    const std::vector<double> bits = SumOf(**scalar, ids, compute.get());
+    double dot = 0, a = 0, b = 0;
+    for (size_t i = 0; i < want.size(); ++i) {
+      dot += bits[i] * want[i];
+      a += bits[i] * bits[i];
+      b += want[i] * want[i];
+    }
+    worst_cosine = std::min(worst_cosine, dot / std::sqrt(a * b));
+    for (const kernels::Isa isa : kernels::SupportedIsas()) {
+      const auto fast = Bert::Create(*lease, kernels::FastOps(isa));
+      ASSERT_TRUE(fast.ok()) << fast.status();
+      EXPECT_EQ(SumOf(**fast, ids, compute.get()), bits)
+          << kernels::IsaName(isa) << ", " << ids.size() << " tokens";
+    }
+  }
+  std::printf("bert: reference %.7f, cosine of the fast path %.6f\n", worst,
+              worst_cosine);
+  EXPECT_LE(worst, 1e-4);
+  EXPECT_GE(worst_cosine, 0.999);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, BertGolden, ::testing::Values("bert"),
                          [](const auto& which) { return which.param; });
 
 }  // namespace

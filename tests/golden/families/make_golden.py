@@ -134,6 +134,13 @@ def file_tensors(name, parameter, model_type):
     return views
 
 
+# A sentence encoder: two windows of a text make one vector of sums.
+BERT = dict(vocab_size=101, hidden_size=64, intermediate_size=96,
+            num_hidden_layers=2, num_attention_heads=4,
+            max_position_embeddings=128, type_vocab_size=2,
+            layer_norm_eps=1e-12, hidden_act="gelu", pad_token_id=0)
+
+
 def mixed(x):
     x = (x ^ (x >> numpy.uint64(30))) * numpy.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
@@ -151,7 +158,7 @@ def values(name, shape, norm_centre):
         bits = mixed(numpy.uint64(seed) +
                      index * numpy.uint64(0x9E3779B97F4A7C15))
     unit = ((bits >> numpy.uint64(52)).astype(numpy.float64) - 2048) / 2048
-    if "norm" in name:
+    if "norm" in name or name.endswith("LayerNorm.weight"):
         unit = norm_centre + unit * 0.25
     elif len(shape) == 2 and "embed_tokens" not in name:
         unit = unit * 0.25
@@ -165,6 +172,34 @@ def rope_factors(config):
     half = torch.arange(0, config.head_dim, 2).double() / config.head_dim
     plain = config.rope_parameters["rope_theta"] ** -half
     return [float(f"{v:.7g}") for v in (plain / scaled.double()).tolist()]
+
+
+def bert_golden():
+    """Sums of the last layer's states over all tokens, of texts as long as a
+    token, a page of keys and more."""
+    config = transformers.BertConfig(**BERT)
+    config._attn_implementation = "eager"
+    torch.manual_seed(0)
+    model = transformers.BertModel(config, add_pooling_layer=False).eval()
+    tensors = {}
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            shape = list(parameter.shape)
+            parameter.copy_(torch.from_numpy(values(name, shape, 1.0)))
+            tensors[name] = shape
+    written = json.loads(config.to_json_string())
+    written["architectures"] = ["BertModel"]
+    for key in ("transformers_version", "_attn_implementation"):
+        written.pop(key, None)
+    item = {"config": written, "tensors": tensors, "norm_centre": 1,
+            "texts": []}
+    for count in (1, 2, 32, 33, 75, 128):
+        ids = [(7 * i * i + 13 * i + 5 + count) % 101 for i in range(count)]
+        with torch.no_grad():
+            states = model(torch.tensor([ids])).last_hidden_state[0].double()
+        item["texts"].append({
+            "ids": ids, "sum": [round(v, 5) for v in states.sum(0).tolist()]})
+    return item
 
 
 def golden(config_class, arguments, older, gguf):
@@ -222,11 +257,12 @@ def golden(config_class, arguments, older, gguf):
 
 
 def main():
-    for name, *case in cases():
+    made = [(name, lambda case=case: golden(*case)) for name, *case in cases()]
+    for name, make in [*made, ("bert", bert_golden)]:
         if sys.argv[1:] and name not in sys.argv[1:]:
             continue
         (HERE / f"{name}.json").write_text(
-            json.dumps(golden(*case), separators=(",", ":")) + "\n")
+            json.dumps(make(), separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 //   Fp32Peak        GFLOP/s of vfmadd in registers
 //   Decode/TYPE     m = 1, weights of 96 MiB read once: GB/s against Read
 //   Prompt/TYPE/m   weights of one layer's size: GOP/s against the peaks
+//   Attention/n     the last n of 512 tokens, one layer of SmolLM2
 //
 // Each with 1 and 2 threads. All weights and activations are random.
 #include <benchmark/benchmark.h>
@@ -174,10 +175,10 @@ void RegisterMatmuls() {
 
 // ---- Attention and the encoder ----
 
-void Attention(benchmark::State& state) {
-  // SmolLM2's heads; one layer, all queries of a 512-token prompt.
+void Attention(benchmark::State& state, Isa isa, int64_t queries) {
+  // SmolLM2's heads; one layer, the last queries of 512 tokens.
   const int64_t heads = 9, kv_heads = 3, d = 64, tokens = 512;
-  const Ops& ops = FastOps();
+  const Ops& ops = FastOps(isa);
   KvView kv;
   kv.num_kv_heads = kv_heads;
   kv.head_dim = d;
@@ -189,15 +190,13 @@ void Attention(benchmark::State& state) {
   kv.pages = pages;
   std::vector<float> q(static_cast<size_t>(tokens * heads * d), 0.1f);
   for (int64_t t = 0; t < tokens; ++t) ops.store_kv(kv, t, &q[t], &q[2 * t]);
-  const int64_t first = state.range(0) == 1 ? tokens - 1 : 0;
+  const int64_t first = tokens - queries;
   for (auto _ : state) {
-    ops.attention(q.data(), heads * d, tokens - first, first, heads, 0, heads,
-                  kv, 0.125f, 0, q.data(), heads * d);
+    ops.attention(q.data(), heads * d, queries, first, heads, 0, heads, kv,
+                  0.125f, 0, q.data(), heads * d);
     benchmark::ClobberMemory();
   }
-  const double pairs = state.range(0) == 1
-                           ? static_cast<double>(tokens)
-                           : static_cast<double>(tokens * (tokens + 1) / 2);
+  const auto pairs = static_cast<double>(queries * (first + tokens + 1)) / 2;
   state.counters["GOP/s"] =
       benchmark::Counter(pairs * static_cast<double>(heads * d * 4) * 1e-9 *
                              static_cast<double>(state.iterations()),
@@ -207,11 +206,24 @@ void Attention(benchmark::State& state) {
 BENCHMARK(Read)->Threads(1)->Threads(2)->UseRealTime();
 BENCHMARK(Int8Peak)->Threads(1)->Threads(2)->UseRealTime();
 BENCHMARK(Fp32Peak)->Threads(1)->Threads(2)->UseRealTime();
-BENCHMARK(Attention)->Arg(1)->Arg(512)->Unit(benchmark::kMicrosecond);
+void RegisterAttention() {
+  for (const Isa isa : SupportedIsas()) {
+    if (isa == Isa::kScalar) continue;
+    for (const int64_t queries : {1, 33, 512}) {
+      benchmark::RegisterBenchmark(
+          ("Attention/" + std::string(IsaName(isa)) + "/" +
+           std::to_string(queries))
+              .c_str(),
+          [=](benchmark::State& s) { Attention(s, isa, queries); })
+          ->Unit(benchmark::kMicrosecond);
+    }
+  }
+}
+
 const bool kMachine =
     (benchmark::AddCustomContext("machine", MachineLine()), true);
 
-const bool kRegistered = (RegisterMatmuls(), true);
+const bool kRegistered = (RegisterMatmuls(), RegisterAttention(), true);
 
 }  // namespace
 }  // namespace conclave::kernels

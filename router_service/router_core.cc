@@ -220,7 +220,7 @@ absl::StatusOr<v1::EmbedResponse> RouterCore::Embed(
   ticket.SetRevision(snapshot->revision);
   const std::string name = EmbedModel(request.model(), *snapshot);
   if (name.empty()) {
-    return FailedPrecondition(
+    return NotFound(
         "no model that makes embeddings is registered; import one: conclave "
         "model import PATH --name NAME");
   }

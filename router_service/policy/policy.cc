@@ -208,7 +208,8 @@ absl::StatusOr<Routing> RoutingPolicy::Decide(
     routing = Bypass(query, snapshot, expert);
   } else {
     if (snapshot.experts.empty()) {
-      return FailedPrecondition(
+      // The caller's, as an unknown name is: no later try helps by itself.
+      return NotFound(
           "no expert is registered; add one: conclave expert add NAME --model "
           "MODEL --category general");
     }

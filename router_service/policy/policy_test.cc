@@ -200,8 +200,9 @@ TEST(PolicyTest, APromptExpertNeedsItsBase) {
 
 TEST(PolicyTest, NobodyToAnswer) {
   const RoutingPolicy policy;
-  EXPECT_EQ(policy.Decide(Ask("hi"), Snapshot()).status().code(),
-            absl::StatusCode::kFailedPrecondition);
+  const absl::Status none = policy.Decide(Ask("hi"), Snapshot()).status();
+  EXPECT_EQ(none.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(Message(none)), HasSubstr("conclave expert add"));
   Snapshot snapshot;
   Put(&snapshot, Expert("a", {"code"}, {}));
   SetState(&snapshot, "a", ExpertState::kJoining);

@@ -66,6 +66,29 @@ class HttpTest(ServiceTest):
         self.assertEqual(status, 200, body)
 
 
+class EmptyTest(unittest.TestCase):
+    def test_nobody_to_answer_says_what_to_add(self):
+        temp = pathlib.Path(tempfile.mkdtemp(prefix="conclave-test-"))
+        self.addCleanup(shutil.rmtree, temp, ignore_errors=True)
+        service = Service(temp)
+        self.addCleanup(service.stop)
+        chat = {"model": "auto",
+                "messages": [{"role": "user", "content": "hi"}]}
+        for path, body, what in (
+                ("/v1/chat/completions", chat, "conclave expert add"),
+                ("/v1/chat/completions", {**chat, "stream": True},
+                 "conclave expert add"),
+                ("/v1/completions", {"model": "auto", "prompt": "hi"},
+                 "conclave expert add"),
+                ("/v1/route", chat, "conclave expert add"),
+                ("/v1/embeddings", {"model": "auto", "input": "hi"},
+                 "conclave model import")):
+            status, _, reply = service.request("POST", path, body)
+            self.assertEqual(status, 404, (path, reply))
+            self.assertEqual(reply["error"]["code"], "model_not_found", path)
+            self.assertIn(what, reply["error"]["message"])
+
+
 class RegistryTest(ServiceTest):
     def test_two_of_one_name(self):
         result = self.service.conclave("expert", "add", "chat", "--model",

@@ -50,11 +50,42 @@ std::string StyledError(std::string_view text, Style style) {
   return Wrap(text, style, isatty(STDERR_FILENO) != 0);
 }
 
+std::string Printable(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    size_t length = 1;
+    if (lead >= 0xc2 && lead <= 0xdf) length = 2;
+    if (lead >= 0xe0 && lead <= 0xef) length = 3;
+    if (lead >= 0xf0 && lead <= 0xf4) length = 4;
+    const std::string_view character = text.substr(i, length);
+    bool shown = lead < 0x80 ? (lead >= ' ' && lead != 0x7f) || lead == '\n'
+                             : length > 1 && character.size() == length;
+    for (size_t j = 1; j < character.size(); ++j) {
+      shown = shown && (character[j] & '\xc0') == '\x80';
+    }
+    // U+0080..U+009F: a terminal may take U+009B for ESC [.
+    if (lead == 0xc2 && shown && character[1] < '\xa0') shown = false;
+    if (shown) {
+      out += character;
+      i += length;
+    } else {
+      out += '?';
+      // A control character goes whole; of what is no character, one byte.
+      i += lead == 0xc2 && length == character.size() &&
+                   (character[1] & '\xc0') == '\x80'
+               ? 2
+               : 1;
+    }
+  }
+  return out;
+}
+
 int ReportError(const absl::Status& status) {
   std::fprintf(stderr, "%s %s: %s\n",
                StyledError("error:", Style::kRed).c_str(),
                std::string(CodeName(status.code())).c_str(),
-               std::string(Message(status)).c_str());
+               Printable(Message(status)).c_str());
   return 1;
 }
 

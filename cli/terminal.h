@@ -18,6 +18,10 @@ enum class Style { kBold, kDim, kRed, kGreen, kCyan };
 std::string Styled(std::string_view text, Style style);
 std::string StyledError(std::string_view text, Style style);
 
+// `text` with control characters, C1 ones too, and bytes that are no UTF-8 as
+// '?': what quotes a stranger must not drive the terminal. Line ends stay.
+std::string Printable(std::string_view text);
+
 // "error: NOT_FOUND: ..." on standard error; returns the exit code: 1, or 2
 // for a mistake in the command itself.
 int ReportError(const absl::Status& status);

@@ -38,6 +38,11 @@ class FakeModelAdmin final : public ModelAdmin {
       const std::string& path, const std::string& name,
       const std::function<void(int64_t, int64_t)>& progress) override {
     if (path == "bad") return InvalidArgument("not a model at offset 4");
+    if (path == "long") {
+      std::string text;
+      while (text.size() < 20'000) text += "\u20ac";
+      return InvalidArgument("not a model: {}", text);
+    }
     for (int64_t done = 0; done <= 100; done += 50) progress(done, 100);
     return SomeModel(name);
   }
@@ -252,6 +257,9 @@ TEST_P(RegistryRpcTest, ModelsAreImportedAndRemoved) {
   EXPECT_EQ(reported, SomeModel("big").bytes);
   EXPECT_STATUS(client->ImportModel("bad", "other", nullptr, Soon()),
                 kInvalidArgument, "offset 4");
+  // Longer than a header may be, were it to cross whole.
+  EXPECT_STATUS(client->ImportModel("long", "other", nullptr, Soon()),
+                kInvalidArgument, "not a model: \u20ac");
   ASSERT_EQ(client->ListModels(Soon())->size(), 2u);
   ASSERT_OK_STATUS(
       client->RegisterExpert(OnModel("chat", "big", {"general"}), "", Soon()));

@@ -13,5 +13,29 @@ TEST(RpcStatusTest, EveryCodeSurvivesTheRoundTrip) {
   }
 }
 
+TEST(RpcStatusTest, ALongMessageIsCutBetweenCharacters) {
+  const std::string fits(kMaxErrorBytes, 'x');
+  EXPECT_EQ(ToGrpc(NotFound("{}", fits)).error_message(), fits);
+  for (const std::string character : {"x", "\u00e9", "\u20ac", "\U0001f600"}) {
+    for (const std::string before : {"", "a", "ab", "abc"}) {
+      std::string text = before;
+      while (text.size() < 100'000) text += character;
+      const grpc::Status cut = ToGrpc(NotFound("{}", text));
+      EXPECT_EQ(cut.error_code(), grpc::StatusCode::NOT_FOUND);
+      std::string kept = cut.error_message();
+      EXPECT_LE(kept.size(), kMaxErrorBytes);
+      EXPECT_GT(kept.size(), kMaxErrorBytes - 4);
+      ASSERT_TRUE(kept.ends_with("\u2026"));
+      kept.resize(kept.size() - std::string("\u2026").size());
+      EXPECT_TRUE(text.starts_with(kept));
+      EXPECT_EQ((kept.size() - before.size()) % character.size(), 0u);
+    }
+  }
+  // Nothing but continuation bytes: no character to cut before.
+  EXPECT_LE(
+      ToGrpc(NotFound("{}", std::string(5000, '\x80'))).error_message().size(),
+      kMaxErrorBytes);
+}
+
 }  // namespace
 }  // namespace conclave::rpc

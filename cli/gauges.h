@@ -37,6 +37,8 @@ class WorkerGauges {
       row.prefix_tokens_saved = model.prefix_cache().tokens_saved();
       row.draft_tokens = model.speculation().draft_tokens();
       row.accepted_tokens = model.speculation().accepted_tokens();
+      row.expert_hits = model.expert_cache().hits();
+      row.expert_reads = model.expert_cache().reads();
       row.weight_bytes = model.resident_bytes();
       figures.models.push_back(std::move(row));
     }

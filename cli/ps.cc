@@ -43,7 +43,12 @@ void AddRows(const std::string& worker, const v1::WorkerStats& stats,
            {"tokens_saved", model.prefix_cache().tokens_saved()}}},
          {"speculation",
           {{"draft_tokens", model.speculation().draft_tokens()},
-           {"accepted_tokens", model.speculation().accepted_tokens()}}}});
+           {"accepted_tokens", model.speculation().accepted_tokens()}}},
+         {"expert_cache",
+          {{"resident_bytes", model.expert_cache().resident_bytes()},
+           {"hits", model.expert_cache().hits()},
+           {"reads", model.expert_cache().reads()},
+           {"evictions", model.expert_cache().evictions()}}}});
     rows.push_back(
         {worker, model.name(), WhereWeightsAre(model),
          std::to_string(model.running()), std::to_string(model.waiting()),

@@ -29,6 +29,11 @@ void Fill(const engine::EngineStats& stats, v1::WorkerStats::Model* out) {
   v1::WorkerStats::Speculation* speculation = out->mutable_speculation();
   speculation->set_draft_tokens(stats.draft_tokens);
   speculation->set_accepted_tokens(stats.accepted_tokens);
+  v1::WorkerStats::ExpertCache* experts = out->mutable_expert_cache();
+  experts->set_resident_bytes(stats.experts.resident_bytes);
+  experts->set_hits(stats.experts.hits);
+  experts->set_reads(stats.experts.reads);
+  experts->set_evictions(stats.experts.evictions);
 }
 
 }  // namespace

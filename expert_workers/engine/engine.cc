@@ -106,6 +106,8 @@ class EngineImpl final : public Engine {
     std::lock_guard lock(mutex_);
     EngineStats stats = stats_;
     stats.waiting += static_cast<int64_t>(inbox_.size());
+    if (lease_->experts() != nullptr)
+      stats.experts = lease_->experts()->Stats();
     return stats;
   }
 

@@ -100,6 +100,7 @@ struct EngineStats {
   int64_t finished_requests = 0;
   int64_t cancelled_requests = 0;
   int64_t preemptions = 0;
+  weights::ExpertCacheStats experts;  // all zero: they are in memory
 
   // Adds the counters of another engine, which may be gone.
   void AddCounters(const EngineStats& other) {
@@ -115,6 +116,10 @@ struct EngineStats {
     finished_requests += other.finished_requests;
     cancelled_requests += other.cancelled_requests;
     preemptions += other.preemptions;
+    experts.hits += other.experts.hits;
+    experts.reads += other.experts.reads;
+    experts.evictions += other.experts.evictions;
+    experts.read_nanos += other.experts.read_nanos;
   }
 };
 

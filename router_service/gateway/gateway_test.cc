@@ -84,6 +84,8 @@ class GatewayTest : public ::testing::Test {
       gauges.prefix_tokens_saved = 1500;
       gauges.draft_tokens = 90;
       gauges.accepted_tokens = 80;
+      gauges.expert_hits = 70;
+      gauges.expert_reads = 60;
       gauges.weight_bytes = 1000;
       return WorkerFigures{.models = {gauges},
                            .weights_budget = 4000,
@@ -555,6 +557,8 @@ TEST_F(GatewayTest, ReadyzGivesReasonsAndMetricsSpeakVllm) {
         "vllm:prefix_cache_hits_total{model_name=\"chat\"} 1500",
         "vllm:spec_decode_num_draft_tokens_total{model_name=\"chat\"} 90",
         "vllm:spec_decode_num_accepted_tokens_total{model_name=\"chat\"} 80",
+        "conclave_expert_cache_hits_total{model_name=\"chat\"} 70",
+        "conclave_expert_cache_reads_total{model_name=\"chat\"} 60",
         "conclave_model_weights_bytes{model_name=\"chat\"} 1000",
         "conclave_weights_budget_bytes 4000",
         "conclave_kv_budget_bytes 2000",

@@ -102,6 +102,12 @@ constexpr ModelFigure kModelFigures[] = {
      [](const ModelGauges& m) { return Double(m.draft_tokens); }},
     {"conclave_accepted_tokens_total", "Guessed tokens that were right.",
      [](const ModelGauges& m) { return Double(m.accepted_tokens); }},
+    {"conclave_expert_cache_hits_total",
+     "Experts of a mixture larger than its budget that were in memory.",
+     [](const ModelGauges& m) { return Double(m.expert_hits); }},
+    {"conclave_expert_cache_reads_total",
+     "Experts of a mixture larger than its budget that were read from disk.",
+     [](const ModelGauges& m) { return Double(m.expert_reads); }},
     {"conclave_model_weights_bytes", "Weights of the model in memory.",
      [](const ModelGauges& m) { return Double(m.weight_bytes); }},
 };

@@ -40,6 +40,9 @@ struct ModelGauges {
   int64_t prefix_tokens_saved = 0;   // of them, not computed
   int64_t draft_tokens = 0;          // guessed ahead
   int64_t accepted_tokens = 0;       // of them, right
+  // Experts on demand: found in memory, read from the store.
+  int64_t expert_hits = 0;
+  int64_t expert_reads = 0;
 };
 
 // A worker's state now.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <future>
 #include <random>
 #include <set>
 #include <utility>
@@ -322,14 +323,23 @@ void RouterCore::ReleaseWeights(const Snapshot& snapshot,
   for (const auto& [name, other] : snapshot.experts) {
     if (name != expert.name && other->model == model) return;  // still needed
   }
-  const std::string& version = snapshot.models.at(model).version;
-  for (const auto& [name, worker] : snapshot.workers) {
-    if (!dependencies_.workers->IsResident(worker.address, version)) continue;
-    v1::UnloadRequest request;
-    request.set_model(version);
-    // Best effort: what stays is evicted when its room is needed.
-    (void)dependencies_.workers->Client(worker.address)
-        ->Unload(request, absl::Now() + absl::Seconds(5));
+  const registry::ModelRecord& record = snapshot.models.at(model);
+  v1::UnloadRequest request;
+  request.set_model(record.version);
+  const absl::Time deadline = absl::Now() + absl::Seconds(5);
+  // Whoever can have the weights, not who had most of them at the last look: a
+  // request may have loaded them since. At the same time, so that a worker that
+  // hangs holds up no other. Best effort: what stays is evicted when its room
+  // is needed.
+  std::vector<std::future<void>> calls;
+  for (const auto& worker :
+       dependencies_.workers->Choose(snapshot, record, /*pinned=*/"")) {
+    calls.push_back(
+        std::async(std::launch::async,
+                   [&request, deadline,
+                    client = dependencies_.workers->Client(worker.address)] {
+                     (void)client->Unload(request, deadline);
+                   }));
   }
 }
 

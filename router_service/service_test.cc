@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <set>
 
 #include "base/rpc/server.h"
 #include "expert_workers/upstream/testing/test_event.h"
@@ -48,6 +49,42 @@ struct Result {
     std::lock_guard lock(mutex);
     return events.size();
   }
+};
+
+// Lists models, says that it holds none, and notes what it is to unload.
+class UnloadedWorker final : public workers::WorkerClient {
+ public:
+  UnloadedWorker(std::mutex* mutex, std::set<std::string>* unloaded,
+                 std::string address)
+      : mutex_(mutex), unloaded_(unloaded), address_(std::move(address)) {}
+  std::unique_ptr<StreamCall> Generate(const v1::WorkerGenerateRequest&,
+                                       absl::Time, StreamCallbacks) override {
+    return nullptr;
+  }
+  absl::StatusOr<v1::EmbedResponse> Embed(const v1::EmbedRequest&,
+                                          absl::Time) override {
+    return Unimplemented("not used");
+  }
+  absl::StatusOr<v1::LoadResponse> Load(const v1::LoadRequest&,
+                                        absl::Time) override {
+    return Unimplemented("not used");
+  }
+  absl::StatusOr<v1::UnloadResponse> Unload(const v1::UnloadRequest& request,
+                                            absl::Time) override {
+    // This one hangs, and holds up nobody.
+    if (address_ == "a:1") absl::SleepFor(absl::Seconds(1));
+    std::lock_guard lock(*mutex_);
+    unloaded_->insert(address_ + " " + request.model());
+    return v1::UnloadResponse();
+  }
+  absl::StatusOr<v1::WorkerStats> Stats(absl::Time) override {
+    return v1::WorkerStats();
+  }
+
+ private:
+  std::mutex* const mutex_;
+  std::set<std::string>* const unloaded_;
+  const std::string address_;
 };
 
 class RouterServiceTest : public ::testing::Test {
@@ -322,6 +359,52 @@ TEST_F(RouterServiceTest, AReaderThatNeverComesBackIsCutOff) {
   ASSERT_TRUE(result.done.Wait());
   EXPECT_EQ(result.status.code(), absl::StatusCode::kResourceExhausted)
       << result.status;
+}
+
+// Wherever the weights may be: a look at who has them is a second old.
+TEST_F(RouterServiceTest, DrainedWeightsLeaveEveryWorkerThatListsThem) {
+  std::mutex mutex;
+  std::set<std::string> unloaded;
+  WorkerDirectory directory([&](const std::string& address) {
+    return std::make_shared<UnloadedWorker>(&mutex, &unloaded, address);
+  });
+  registry::Snapshot snapshot = MakeSnapshot(2, "coder");
+  snapshot.models["coder"].version = "v-coder";
+  const auto joins = [&](const std::string& name,
+                         std::vector<std::string> models) {
+    snapshot.workers[name].name = name;
+    snapshot.workers[name].address = name + ":1";
+    snapshot.workers[name].models = std::move(models);
+  };
+  joins("a", {"v-coder"});
+  joins("b", {"v-chat", "v-coder"});
+  joins("c", {"v-chat"});
+  joins("d", {"v-coder"});
+  registry::FixedSnapshot source(std::move(snapshot));
+  RouterCoreDependencies dependencies;
+  dependencies.registry = &source;
+  dependencies.resolver = &resolver_;
+  dependencies.journal = journal_.get();
+  dependencies.workers = &directory;
+  dependencies.remove_drained = [&](const registry::ExpertSpec& expert) {
+    EXPECT_EQ(expert.name, "coder");
+    source.Set(MakeSnapshot(3, ""));
+    return absl::OkStatus();
+  };
+  const absl::Time start = absl::Now();
+  const auto seen = [&] {
+    std::lock_guard lock(mutex);
+    return unloaded;
+  };
+  {
+    const RouterCore core(std::move(dependencies));
+    while (seen().size() < 2 && absl::Now() - start < absl::Seconds(10)) {
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    EXPECT_EQ(seen(), (std::set<std::string>{"b:1 v-coder", "d:1 v-coder"}));
+  }
+  EXPECT_EQ(seen(), (std::set<std::string>{"a:1 v-coder", "b:1 v-coder",
+                                           "d:1 v-coder"}));
 }
 
 TEST_F(RouterServiceTest, ADrainingExpertFinishesWhatRunsAndIsRemoved) {

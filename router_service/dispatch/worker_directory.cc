@@ -15,13 +15,6 @@ std::shared_ptr<workers::WorkerClient> WorkerDirectory::Client(
   return client;
 }
 
-bool WorkerDirectory::IsResident(const std::string& address,
-                                 const std::string& version) const {
-  std::lock_guard lock(mutex_);
-  const auto it = known_.find(address);
-  return it != known_.end() && it->second.resident.contains(version);
-}
-
 std::vector<registry::WorkerRecord> WorkerDirectory::Choose(
     const registry::Snapshot& snapshot, const registry::ModelRecord& model,
     const std::string& pinned) const {

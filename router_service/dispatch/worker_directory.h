@@ -41,9 +41,6 @@ class WorkerDirectory {
   // are gone. Blocks for up to `timeout` for each worker that is silent.
   void Refresh(const registry::Snapshot& snapshot, absl::Duration timeout);
 
-  // True when the worker last said that it holds the model, by version.
-  bool IsResident(const std::string& address, const std::string& version) const;
-
  private:
   struct Known {
     std::set<std::string> resident;  // version ids

@@ -19,7 +19,7 @@ class StoreAdmin final : public registry::ModelAdmin {
 
   absl::StatusOr<registry::ModelRecord> Import(
       const std::string& path, const std::string& name,
-      const std::function<void(int64_t, int64_t)>& progress) override {
+      const registry::ImportProgress& progress) override {
     ASSIGN_OR_RETURN(const weights::ModelEntry entry,
                      store_->Import(path, name, progress));
     return Record(entry);

@@ -60,6 +60,7 @@ absl::StatusOr<int> RunUpcycle(const Options& options) {
     ProgressBar bar("upcycle " + options.parent);
     entry = store.Derive(*child, options.name, [&](int64_t done, int64_t all) {
       bar.Update(done, all);
+      return absl::OkStatus();
     });
   }
   RETURN_IF_ERROR(entry.status());

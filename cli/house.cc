@@ -51,7 +51,7 @@ class UnloadingAdmin final : public registry::ModelAdmin {
       : store_(store), host_(host) {}
   absl::StatusOr<registry::ModelRecord> Import(
       const std::string& path, const std::string& name,
-      const std::function<void(int64_t, int64_t)>& progress) override {
+      const registry::ImportProgress& progress) override {
     return store_->Import(path, name, progress);
   }
   absl::Status Remove(const std::string& name) override {

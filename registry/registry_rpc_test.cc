@@ -34,22 +34,33 @@ std::optional<absl::Duration> TimeUntil(const Predicate& done) {
 // Stands in for a weight store: "imports" any path but a bad one.
 class FakeModelAdmin final : public ModelAdmin {
  public:
-  absl::StatusOr<ModelRecord> Import(
-      const std::string& path, const std::string& name,
-      const std::function<void(int64_t, int64_t)>& progress) override {
+  absl::StatusOr<ModelRecord> Import(const std::string& path,
+                                     const std::string& name,
+                                     const ImportProgress& progress) override {
     if (path == "bad") return InvalidArgument("not a model at offset 4");
     if (path == "long") {
       std::string text;
       while (text.size() < 20'000) text += "\u20ac";
       return InvalidArgument("not a model: {}", text);
     }
-    for (int64_t done = 0; done <= 100; done += 50) progress(done, 100);
+    ++imports;
+    if (path == "endless") {
+      for (;;) {
+        const absl::Status status = progress(1, 100);
+        if (!status.ok()) return status;
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+    }
+    for (int64_t done = 0; done <= 100; done += 50) {
+      RETURN_IF_ERROR(progress(done, 100));
+    }
     return SomeModel(name);
   }
   absl::Status Remove(const std::string& name) override {
     removed.push_back(name);
     return remove_answer;
   }
+  std::atomic<int> imports = 0;
   std::vector<std::string> removed;
   absl::Status remove_answer;
 };
@@ -272,6 +283,41 @@ TEST_P(RegistryRpcTest, ModelsAreImportedAndRemoved) {
   models_.remove_answer = Unavailable("disk");
   EXPECT_STATUS(client->RemoveModel("small", Soon()), kUnavailable, "disk");
   EXPECT_TRUE(registry_->snapshot()->models.contains("small"));
+}
+
+// The one in progress, and the one that waits for its turn.
+TEST_P(RegistryRpcTest, AnAbandonedImportStops) {
+  const auto client = Client();
+  std::thread waiting([&] {
+    while (models_.imports == 0) std::this_thread::yield();
+    EXPECT_STATUS(client->ImportModel("file.gguf", "second", nullptr,
+                                      absl::Now() + absl::Milliseconds(200)),
+                  kDeadlineExceeded, "");
+  });
+  EXPECT_STATUS(client->ImportModel("endless", "first", nullptr,
+                                    absl::Now() + absl::Milliseconds(600)),
+                kDeadlineExceeded, "");
+  waiting.join();
+  // The next one gets its turn: neither is at it any more.
+  const absl::Time start = absl::Now();
+  ASSERT_OK_STATUS(client->ImportModel("file.gguf", "third", nullptr, Soon()));
+  EXPECT_LT(absl::Now() - start, absl::Seconds(2));
+  EXPECT_EQ(models_.imports, 2);
+  EXPECT_FALSE(registry_->snapshot()->models.contains("first"));
+  EXPECT_FALSE(registry_->snapshot()->models.contains("second"));
+  EXPECT_TRUE(registry_->snapshot()->models.contains("third"));
+}
+
+TEST_P(RegistryRpcTest, AnImportDoesNotHoldUpAShutdown) {
+  const auto client = Client();
+  std::thread importing([&] {
+    EXPECT_FALSE(client->ImportModel("endless", "x", nullptr, Soon()).ok());
+  });
+  while (models_.imports == 0) std::this_thread::yield();
+  const absl::Time start = absl::Now();
+  server_->Shutdown(start + absl::Milliseconds(100));
+  EXPECT_LT(absl::Now() - start, absl::Seconds(3));
+  importing.join();
 }
 
 TEST_P(RegistryRpcTest, WorkersComeAndGo) {

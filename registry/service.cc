@@ -426,11 +426,19 @@ class RegistryService final : public Base, public rpc::StopsStreams {
   }
 
  private:
+  class ImportTurn;
+
   template <typename Value, typename Message>
   static grpc::Status Answer(const absl::StatusOr<Value>& value,
                              Message* response) {
     if (value.ok()) *response = ToProto(*value);
     return ToGrpc(value.status());
+  }
+  // CANCELLED once nobody waits for the answer: the caller left, its deadline
+  // has passed, or the server stops.
+  static absl::Status CheckCaller(grpc::ServerContext* context) {
+    return context->IsCancelled() ? Cancelled("nobody waits for the import")
+                                  : absl::OkStatus();
   }
   int64_t LeaseMs() const {
     return absl::ToInt64Milliseconds(options_.worker_lease);
@@ -440,25 +448,63 @@ class RegistryService final : public Base, public rpc::StopsStreams {
   ModelAdmin* const models_;
   const RegistryServiceOptions options_;
   WatchList watches_;
+  std::mutex import_mutex_;
+  std::condition_variable import_over_;
+  bool importing_ = false;  // under import_mutex_
   LeaseKeeper keeper_;
 };
 
+// Imports run one at a time, here and in the store: who waits here may leave.
+class RegistryService::ImportTurn {
+ public:
+  explicit ImportTurn(RegistryService* service) : service_(service) {}
+  ~ImportTurn() {
+    if (!mine_) return;
+    {
+      std::lock_guard lock(service_->import_mutex_);
+      service_->importing_ = false;
+    }
+    service_->import_over_.notify_one();
+  }
+  absl::Status Take(grpc::ServerContext* context) {
+    std::unique_lock lock(service_->import_mutex_);
+    while (!service_->import_over_.wait_for(
+        lock, std::chrono::milliseconds(50),
+        [this] { return !service_->importing_; })) {
+      RETURN_IF_ERROR(CheckCaller(context));
+    }
+    service_->importing_ = true;
+    mine_ = true;
+    return absl::OkStatus();
+  }
+
+ private:
+  RegistryService* const service_;
+  bool mine_ = false;
+};
+
 grpc::Status RegistryService::ImportModel(
-    grpc::ServerContext*, const v1::ImportModelRequest* request,
+    grpc::ServerContext* context, const v1::ImportModelRequest* request,
     grpc::ServerWriter<v1::ImportProgress>* writer) {
   if (models_ == nullptr) {
     return ToGrpc(Unimplemented("this registry holds no models"));
   }
+  ImportTurn turn(this);
+  if (const absl::Status taken = turn.Take(context); !taken.ok()) {
+    return ToGrpc(taken);
+  }
   // A bar that moves twenty times a second is smooth; more is traffic.
   absl::Time last = absl::InfinitePast();
   const auto progress = [&](int64_t done, int64_t total) {
+    RETURN_IF_ERROR(CheckCaller(context));
     const absl::Time now = absl::Now();
-    if (now - last < absl::Milliseconds(50)) return;
+    if (now - last < absl::Milliseconds(50)) return absl::OkStatus();
     last = now;
     v1::ImportProgress message;
     message.set_done_bytes(done);
     message.set_total_bytes(total);
     writer->Write(message);
+    return absl::OkStatus();
   };
   const auto model =
       models_->Import(request->path(), request->name(), progress);

@@ -17,14 +17,18 @@
 
 namespace conclave::registry {
 
+// Bytes done and bytes in all. An error ends the import with it.
+using ImportProgress = std::function<absl::Status(int64_t done, int64_t total)>;
+
 // What holds the weights. Threads: all methods may run concurrently.
 class ModelAdmin {
  public:
   virtual ~ModelAdmin() = default;
   // Returns what was stored; the service then puts it into the registry.
+  // `progress` is called often. What it ends leaves nothing stored.
   virtual absl::StatusOr<ModelRecord> Import(
       const std::string& path, const std::string& name,
-      const std::function<void(int64_t done, int64_t total)>& progress) = 0;
+      const ImportProgress& progress) = 0;
   // Called after the registry has let the name go.
   virtual absl::Status Remove(const std::string& name) = 0;
 };

@@ -37,7 +37,7 @@ class RealModels {
     for (char& c : name) {
       if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
     }
-    const auto entry = store_->Import(path, name, [](int64_t, int64_t) {});
+    const auto entry = store_->Import(path, name, nullptr);
     CHECK(entry.ok(), "{}: {}", file, Message(entry.status()));
     const auto manifest = store_->Manifest(name);
     CHECK(manifest.ok());

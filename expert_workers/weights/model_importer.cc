@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <future>
@@ -71,7 +72,16 @@ class BackgroundDigest {
     stop_ = true;
     if (result_.valid()) result_.wait();
   }
-  absl::StatusOr<std::string> Wait() { return result_.get(); }
+  // Asks `progress` (of `bytes`, all done) meanwhile whether to go on.
+  absl::StatusOr<std::string> Wait(int64_t bytes,
+                                   const ImportProgress& progress) {
+    constexpr std::chrono::milliseconds kBetweenLooks{50};
+    while (progress &&
+           result_.wait_for(kBetweenLooks) != std::future_status::ready) {
+      RETURN_IF_ERROR(progress(bytes, bytes));
+    }
+    return result_.get();
+  }
 
  private:
   std::atomic<bool> stop_ = false;
@@ -107,7 +117,7 @@ class Packer {
         stored.record_hashes.push_back(Xxh3_64(record));
         RETURN_IF_ERROR((*writer)->Append(record));
         done_ += plan->record_bytes[i];
-        if (progress_) progress_(done_, total_);
+        if (progress_) RETURN_IF_ERROR(progress_(done_, total_));
       }
     }
     plan->digest = digest.Finish();
@@ -200,6 +210,12 @@ absl::StatusOr<std::vector<UnitInfo>> PlanUnits(const ModelSource& source) {
   return plan;
 }
 
+absl::StatusOr<std::string> WatchedDigest(const ModelSource& source,
+                                          int64_t bytes,
+                                          const ImportProgress& progress) {
+  return BackgroundDigest(source).Wait(bytes, progress);
+}
+
 absl::StatusOr<PackedModel> PackModel(
     const ModelSource& source, std::vector<UnitInfo> plan,
     uint64_t first_segment, SegmentStore* segments,
@@ -223,7 +239,8 @@ absl::StatusOr<PackedModel> PackModel(
     RETURN_IF_ERROR(writer->Finish());
     packed.new_units.emplace(digest, stored);
   }
-  ASSIGN_OR_RETURN(packed.manifest.source_digest, source_digest.Wait());
+  ASSIGN_OR_RETURN(packed.manifest.source_digest,
+                   source_digest.Wait(TotalBytes(plan), progress));
   for (const auto& file : source.files) {
     RETURN_IF_ERROR(file->CheckUnchanged());
   }

@@ -32,6 +32,12 @@ struct PackedModel {
 // Where the units of `source` will lie; digests are still empty.
 absl::StatusOr<std::vector<UnitInfo>> PlanUnits(const ModelSource& source);
 
+// The digest of the source's files, of `bytes` weights: reads all of them, so
+// `progress` may stop it.
+absl::StatusOr<std::string> WatchedDigest(const ModelSource& source,
+                                          int64_t bytes,
+                                          const ImportProgress& progress);
+
 // Reads every weight once, in units' order, and writes the units that
 // `is_known` (by digest) does not have to segments first_segment .. . The
 // source's digest is computed beside it, on a second core.

@@ -65,7 +65,9 @@ class RocksdbWeightStore final : public WeightStore {
     const std::lock_guard import_lock(import_mutex_);
     ASSIGN_OR_RETURN(const ModelSource source, OpenModel(path));
     if (const auto known = FindName(name)) {
-      ASSIGN_OR_RETURN(const std::string digest, SourceDigest(source.files));
+      ASSIGN_OR_RETURN(
+          const std::string digest,
+          WatchedDigest(source, known->entry.total_bytes, progress));
       return CheckSame(*known, digest);
     }
     absl::StatusOr<ModelEntry> entry = PackAndPublish(source, name, progress);

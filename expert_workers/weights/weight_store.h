@@ -109,8 +109,9 @@ struct DerivedModel {
   std::vector<DerivedUnit> units;
 };
 
-// Called with bytes done and bytes in all, often; for a progress bar.
-using ImportProgress = std::function<void(int64_t done, int64_t total)>;
+// Called with bytes done and bytes in all, often: for a progress bar, and to
+// stop. An error ends the import with it, and nothing is stored.
+using ImportProgress = std::function<absl::Status(int64_t done, int64_t total)>;
 
 class WeightStore {
  public:
@@ -135,6 +136,7 @@ class WeightStore {
   //   ALREADY_EXISTS    `name` is another version (the same one is fine: OK)
   //   RESOURCE_EXHAUSTED  not enough disk, with both numbers
   //   ABORTED           the file changed while it was read
+  //   what `progress` answered
   // Waits for an import that is running.
   virtual absl::StatusOr<ModelEntry> Import(const std::string& path,
                                             const std::string& name,

@@ -210,11 +210,46 @@ TEST_F(WeightStoreTest, AFileThatShrinksMeanwhileIsAborted) {
                           ->Import(path, "tiny",
                                    [&path](int64_t, int64_t) {
                                      std::filesystem::resize_file(path, 5000);
+                                     return absl::OkStatus();
                                    })
                           .status();
   EXPECT_EQ(status.code(), absl::StatusCode::kAborted) << status;
   EXPECT_TRUE(store_->List().empty());
   EXPECT_TRUE(SegmentFiles(directory_.path()).empty());
+}
+
+TEST_F(WeightStoreTest, AnImportThatIsStoppedLeavesNothing) {
+  TinyModel model;
+  model.num_layers = 4;
+  const std::string path = File("tiny.gguf", model);
+  int64_t all = 0;
+  int calls = 0;
+  ASSERT_TRUE(store_
+                  ->Import(path, "whole",
+                           [&](int64_t, int64_t total) {
+                             all = total;
+                             ++calls;
+                             return absl::OkStatus();
+                           })
+                  .ok());
+  ASSERT_TRUE(store_->Remove("whole").ok());
+  ASSERT_GT(calls, 3);
+  // At the first record, in the middle, and after the last one.
+  for (const int64_t enough : {int64_t{1}, all / 2, all}) {
+    const auto status = store_
+                            ->Import(path, "tiny",
+                                     [&](int64_t done, int64_t) {
+                                       return done < enough
+                                                  ? absl::OkStatus()
+                                                  : Cancelled("enough");
+                                     })
+                            .status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kCancelled) << status;
+    EXPECT_TRUE(store_->List().empty());
+    EXPECT_TRUE(SegmentFiles(directory_ / "store/import").empty());
+  }
+  ASSERT_TRUE(Import(model, "tiny").ok());
+  EXPECT_TRUE(ReadModel(store_.get(), "tiny").ok());
 }
 
 TEST_F(WeightStoreTest, NoSpaceIsRefusedWithTheNumbers) {

@@ -283,6 +283,34 @@ class KillTest(unittest.TestCase):
         print("states after kill -9 during import:", seen)
         self.assertGreater(seen["old"], 0)
 
+    def test_an_abandoned_import_stops_and_leaves_nothing(self):
+        from harness import MODEL_FILES
+        data = self.temp / "empty"
+        data.mkdir()
+        service = Service(data, "--encoder", "none")
+        self.addCleanup(service.stop)
+        folder = data / "weights" / "import"
+        files = lambda: list(folder.glob("*.sst"))
+        client = subprocess.Popen(
+            [str(BINARY), "model", "import", str(MODEL_FILES["qwen-coder"]),
+             "--name", "victim", "--server", service.grpc],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.wait_for(lambda: len(files()) >= 2, 30)
+        client.send_signal(signal.SIGINT)
+        out, _ = client.communicate(timeout=10)
+        self.assertNotIn("imported", out)
+        self.wait_for(lambda: not files(), 5)
+        listed = service.conclave("model", "list", "--json").stdout
+        self.assertEqual(json.loads(listed), [])
+        self.assertEqual(list((data / "weights").rglob("*.sst")), [])
+        service.conclave("model", "import", self.model_path(), "--name", "next")
+
+    def wait_for(self, what, seconds):
+        deadline = time.monotonic() + seconds
+        while not what():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.005)
+
     def model_path(self):
         from harness import MODEL_FILES
         return MODEL_FILES["smollm2"]

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <set>
 
 #include "registry/rocksdb_registry.h"
 
@@ -77,9 +76,7 @@ class OwnedDataDir final : public DataDir {
   // only the store still has.
   absl::Status Reconcile() {
     const auto known = registry_->snapshot();
-    std::set<std::string> stored;
     for (const weights::ModelEntry& entry : weights_->List()) {
-      stored.insert(entry.name);
       ASSIGN_OR_RETURN(const registry::ModelRecord record,
                        admin_->Record(entry));
       const auto it = known->models.find(entry.name);

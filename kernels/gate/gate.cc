@@ -38,6 +38,13 @@ bool ChoosesAll(const GateConfig& config) {
 
 }  // namespace
 
+int64_t NumLogitRows(const GateConfig& config, int64_t num_tokens,
+                     std::span<const GateSequence> sequences) {
+  if (!config.scores_sequences()) return num_tokens;
+  if (sequences.empty()) return num_tokens > 0 ? 1 : 0;
+  return static_cast<int64_t>(sequences.size());
+}
+
 absl::StatusOr<Gate> Gate::Create(const GateConfig& config,
                                   std::span<const float> correction) {
   RETURN_IF_ERROR(ValidateGateConfig(config));
@@ -84,10 +91,7 @@ Gate::Gate(const GateConfig& config, std::span<const float> correction)
 
 absl::Status Gate::CheckInput(const GateInput& input) const {
   const int64_t t = input.num_tokens;
-  const auto all = static_cast<int64_t>(input.sequences.size());
-  const int64_t rows = !config_.scores_sequences() ? t
-                       : input.sequences.empty()   ? 1
-                                                   : all;
+  const int64_t rows = NumLogitRows(config_, t, input.sequences);
   if (t < 0 ||
       t > std::numeric_limits<int32_t>::max() / config_.num_columns()) {
     return InvalidArgument("{} tokens over {} experts", t,

@@ -41,8 +41,7 @@ struct GateSequence {
 
 struct GateInput {
   int64_t num_tokens = 0;
-  // [num_tokens, num_columns], or a row for each of `sequences` when the
-  // scorer scores sequences.
+  // [NumLogitRows, num_columns]
   std::span<const float> logits = {};
   // act_norm: x W_down of every expert, [num_tokens, num_experts * d_low].
   std::span<const float> pre = {};
@@ -53,6 +52,10 @@ struct GateInput {
   uint64_t seed = 0;  // of capacity.order=random
   bool detailed_stats = false;
 };
+
+// A row for each token, or for each sequence.
+int64_t NumLogitRows(const GateConfig& config, int64_t num_tokens,
+                     std::span<const GateSequence> sequences);
 
 class Gate {
  public:

@@ -179,8 +179,10 @@ std::vector<double> Gaps(const std::vector<std::unique_ptr<Stream>>& streams,
   return gaps;
 }
 
-// Eight streams alone, then beside a long prompt; in turns.
+// Eight streams alone, beside a long prompt, and alone again: their own texts
+// grow meanwhile, and a step with them; in turns.
 void BenchStreams(Engine& engine, int64_t vocab, const Options& options) {
+  constexpr size_t kAlone = 100;  // tokens of a stream, before and after
   std::vector<double> alone, beside, prompt_seconds;
   const int rounds = std::max(options.runs / 2, 1);
   for (int round = 0; round < rounds; ++round) {
@@ -191,7 +193,7 @@ void BenchStreams(Engine& engine, int64_t vocab, const Options& options) {
     }
     for (auto& stream : streams) stream->WaitForTokens(4);
     const double start = Seconds();
-    streams[0]->WaitForTokens(streams[0]->count() + 100);
+    streams[0]->WaitForTokens(streams[0]->count() + kAlone);
     const double arrival = Seconds();
     Stream prompt(
         engine,
@@ -199,7 +201,11 @@ void BenchStreams(Engine& engine, int64_t vocab, const Options& options) {
         1);
     prompt.Wait();
     const double end = Seconds();
+    streams[0]->WaitForTokens(streams[0]->count() + kAlone);
     for (const double gap : Gaps(streams, start, arrival)) {
+      alone.push_back(gap);
+    }
+    for (const double gap : Gaps(streams, end, Seconds())) {
       alone.push_back(gap);
     }
     for (const double gap : Gaps(streams, arrival, end)) {

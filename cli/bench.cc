@@ -178,9 +178,11 @@ class Models {
     absl::StatusOr<weights::ModelEntry> entry;
     {
       ProgressBar bar("import " + path.filename().string());
-      entry = own_->Import(
-          path.string(), name,
-          [&bar](int64_t done, int64_t total) { bar.Update(done, total); });
+      entry = own_->Import(path.string(), name,
+                           [&bar](int64_t done, int64_t total) {
+                             bar.Update(done, total);
+                             return absl::OkStatus();
+                           });
     }
     if (!entry.ok()) return Annotate(entry.status(), file);
     if (!Generates(*entry)) {

@@ -19,8 +19,10 @@ absl::StatusOr<int> List(const ConnectionOptions& options, bool json) {
   const auto snapshot = connection->client().snapshot();
   if (json) {
     nlohmann::ordered_json out = nlohmann::ordered_json::array();
-    for (const auto& [alias, expert] : snapshot->aliases) {
-      out.push_back({{"alias", alias}, {"expert", expert}});
+    for (const auto& [alias, record] : snapshot->aliases) {
+      out.push_back({{"alias", alias},
+                     {"expert", record.expert},
+                     {"version", record.version}});
     }
     std::printf("%s\n", out.dump().c_str());
     return 0;
@@ -29,9 +31,9 @@ absl::StatusOr<int> List(const ConnectionOptions& options, bool json) {
     std::printf("no aliases; set one: conclave alias set ALIAS EXPERT\n");
     return 0;
   }
-  std::vector<std::vector<std::string>> rows = {{"ALIAS", "EXPERT"}};
-  for (const auto& [alias, expert] : snapshot->aliases) {
-    rows.push_back({alias, expert});
+  std::vector<std::vector<std::string>> rows = {{"ALIAS", "EXPERT", "VERSION"}};
+  for (const auto& [alias, record] : snapshot->aliases) {
+    rows.push_back({alias, record.expert, std::to_string(record.version)});
   }
   std::printf("%s", Table(rows).c_str());
   return 0;
@@ -44,6 +46,7 @@ void AddAliasCommand(CLI::App& app, Action& chosen) {
     ConnectionOptions connection;
     std::string alias;
     std::string expert;
+    uint64_t expected_version = 0;
     bool json = false;
   };
   auto options = std::make_shared<Options>();
@@ -54,6 +57,8 @@ void AddAliasCommand(CLI::App& app, Action& chosen) {
   for (CLI::App* command : {set, remove}) {
     AddConnectionOptions(*command, options->connection, true);
     command->add_option("alias", options->alias, "The alias")->required();
+    command->add_option("--expected-version", options->expected_version,
+                        "Only if it is still at this version (0: any)");
   }
   CLI::App* list = alias->add_subcommand("list", "List aliases");
   AddConnectionOptions(*list, options->connection, true);
@@ -65,8 +70,12 @@ void AddAliasCommand(CLI::App& app, Action& chosen) {
   set->final_callback([options, &chosen] {
     chosen = [options]() -> absl::StatusOr<int> {
       ASSIGN_OR_RETURN(auto connection, ConnectRegistry(options->connection));
-      RETURN_IF_ERROR(connection->client().SetAlias(
-          options->alias, options->expert, absl::Now() + absl::Seconds(10)));
+      RETURN_IF_ERROR(connection->client()
+                          .SetAlias(options->alias, options->expert,
+                                    options->expected_version,
+                                    NewIdempotencyKey(),
+                                    absl::Now() + absl::Seconds(10))
+                          .status());
       std::printf("%s -> %s\n", options->alias.c_str(),
                   options->expert.c_str());
       return 0;
@@ -76,7 +85,8 @@ void AddAliasCommand(CLI::App& app, Action& chosen) {
     chosen = [options]() -> absl::StatusOr<int> {
       ASSIGN_OR_RETURN(auto connection, ConnectRegistry(options->connection));
       RETURN_IF_ERROR(connection->client().RemoveAlias(
-          options->alias, absl::Now() + absl::Seconds(10)));
+          options->alias, options->expected_version, NewIdempotencyKey(),
+          absl::Now() + absl::Seconds(10)));
       std::printf("removed %s\n", options->alias.c_str());
       return 0;
     };

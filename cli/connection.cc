@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdlib>
+#include <random>
 
 #include "base/rpc/server.h"
 #include "cli/data_dir.h"
@@ -73,6 +74,11 @@ std::string DefaultDataDir() {
   }
   const char* home = std::getenv("HOME");
   return std::string(home != nullptr ? home : ".") + "/.local/share/conclave";
+}
+
+std::string NewIdempotencyKey() {
+  std::random_device device;
+  return fmt::format("cli-{:08x}{:08x}{:08x}", device(), device(), device());
 }
 
 void AddConnectionOptions(CLI::App& command, ConnectionOptions& options,

@@ -32,6 +32,9 @@ std::string DefaultDataDir();
 void AddConnectionOptions(CLI::App& command, ConnectionOptions& options,
                           bool with_data_dir);
 
+// Fresh for each command, so that a retry inside it is the same call.
+std::string NewIdempotencyKey();
+
 class RegistryConnection {
  public:
   virtual ~RegistryConnection() = default;

@@ -5,7 +5,6 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <random>
 
 #include "base/names.h"
 #include "cli/commands.h"
@@ -26,12 +25,6 @@ struct Options {
 };
 
 absl::Time Soon() { return absl::Now() + absl::Seconds(30); }
-
-// Fresh for each command, so that a retry inside it is the same call.
-std::string IdempotencyKey() {
-  std::random_device device;
-  return fmt::format("cli-{:08x}{:08x}{:08x}", device(), device(), device());
-}
 
 std::string_view StateName(registry::ExpertState state) {
   switch (state) {
@@ -126,7 +119,7 @@ absl::StatusOr<int> Add(const Options& options) {
   if (spec.categories.empty()) spec.categories = {"general"};
   ASSIGN_OR_RETURN(auto connection, ConnectRegistry(options.connection));
   ASSIGN_OR_RETURN(const auto added, connection->client().RegisterExpert(
-                                         spec, IdempotencyKey(), Soon()));
+                                         spec, NewIdempotencyKey(), Soon()));
   Print(added, "added", options.json);
   return 0;
 }
@@ -195,8 +188,8 @@ absl::StatusOr<int> Show(const Options& options) {
 absl::StatusOr<int> Drain(const Options& options) {
   ASSIGN_OR_RETURN(auto connection, ConnectRegistry(options.connection));
   ASSIGN_OR_RETURN(const auto expert,
-                   connection->client().DrainExpert(options.spec.name,
-                                                    IdempotencyKey(), Soon()));
+                   connection->client().DrainExpert(
+                       options.spec.name, NewIdempotencyKey(), Soon()));
   Print(expert, "draining", options.json);
   return 0;
 }
@@ -204,7 +197,7 @@ absl::StatusOr<int> Drain(const Options& options) {
 absl::StatusOr<int> Remove(const Options& options) {
   ASSIGN_OR_RETURN(auto connection, ConnectRegistry(options.connection));
   RETURN_IF_ERROR(connection->client().RemoveExpert(
-      options.spec.name, /*expected_version=*/0, IdempotencyKey(), Soon()));
+      options.spec.name, /*expected_version=*/0, NewIdempotencyKey(), Soon()));
   if (!options.json) std::printf("removed %s\n", options.spec.name.c_str());
   return 0;
 }

@@ -19,6 +19,7 @@ struct Options {
   ConnectionOptions connection;
   std::string path;
   std::string name;
+  std::string expected_version;
   bool json = false;
 };
 
@@ -45,7 +46,7 @@ absl::StatusOr<int> Import(const Options& options) {
   {
     ProgressBar bar("import " + options.name);
     model = connection->client().ImportModel(
-        path.string(), options.name,
+        path.string(), options.name, NewIdempotencyKey(),
         [&bar](int64_t done, int64_t total) { bar.Update(done, total); },
         absl::Now() + absl::Hours(6));
   }
@@ -104,7 +105,8 @@ absl::StatusOr<int> Show(const Options& options) {
 
 absl::StatusOr<int> Remove(const Options& options) {
   ASSIGN_OR_RETURN(auto connection, ConnectRegistry(options.connection));
-  RETURN_IF_ERROR(connection->client().RemoveModel(options.name, Soon()));
+  RETURN_IF_ERROR(connection->client().RemoveModel(
+      options.name, options.expected_version, NewIdempotencyKey(), Soon()));
   if (!options.json) std::printf("removed %s\n", options.name.c_str());
   return 0;
 }
@@ -132,9 +134,10 @@ void AddModelCommand(CLI::App& app, Action& chosen) {
   verb("show", "Show one model", Show)
       ->add_option("name", options->name, "Name or version")
       ->required();
-  verb("rm", "Remove a model that no expert uses", Remove)
-      ->add_option("name", options->name, "Name")
-      ->required();
+  CLI::App* remove = verb("rm", "Remove a model that no expert uses", Remove);
+  remove->add_option("name", options->name, "Name")->required();
+  remove->add_option("--expected-version", options->expected_version,
+                     "Only if it is still this version, as `show` gave it");
 }
 
 }  // namespace conclave::cli

@@ -103,7 +103,7 @@ class FakeRegistryClient final : public registry::RegistryClient {
     return NotUsed();
   }
   absl::StatusOr<registry::ModelRecord> ImportModel(
-      const std::string&, const std::string&,
+      const std::string&, const std::string&, const std::string&,
       const std::function<void(int64_t, int64_t)>&, absl::Time) override {
     return NotUsed();
   }
@@ -111,14 +111,18 @@ class FakeRegistryClient final : public registry::RegistryClient {
       absl::Time) override {
     return NotUsed();
   }
-  absl::Status RemoveModel(const std::string&, absl::Time) override {
+  absl::Status RemoveModel(const std::string&, const std::string&,
+                           const std::string&, absl::Time) override {
     return NotUsed();
   }
-  absl::Status SetAlias(const std::string&, const std::string&,
-                        absl::Time) override {
+  absl::StatusOr<registry::AliasRecord> SetAlias(const std::string&,
+                                                 const std::string&, uint64_t,
+                                                 const std::string&,
+                                                 absl::Time) override {
     return NotUsed();
   }
-  absl::Status RemoveAlias(const std::string&, absl::Time) override {
+  absl::Status RemoveAlias(const std::string&, uint64_t, const std::string&,
+                           absl::Time) override {
     return NotUsed();
   }
 

@@ -49,7 +49,7 @@ void Apply(const v1::Change& change, Snapshot& state) {
       state.models.erase(change.removed_model());
       break;
     case v1::Change::kAlias:
-      state.aliases[change.alias().name()] = change.alias().target();
+      state.aliases[change.alias().name()] = FromProto(change.alias());
       break;
     case v1::Change::kRemovedAlias:
       state.aliases.erase(change.removed_alias());
@@ -213,6 +213,7 @@ class GrpcRegistryClient final : public RegistryClient {
       absl::Time deadline) override;
   absl::StatusOr<ModelRecord> ImportModel(
       const std::string& path, const std::string& name,
+      const std::string& idempotency_key,
       const std::function<void(int64_t done, int64_t total)>& progress,
       absl::Time deadline) override;
   absl::StatusOr<std::vector<ModelRecord>> ListModels(
@@ -227,22 +228,36 @@ class GrpcRegistryClient final : public RegistryClient {
     return models;
   }
   absl::Status RemoveModel(const std::string& name,
+                           const std::string& expected_version,
+                           const std::string& idempotency_key,
                            absl::Time deadline) override {
     v1::ModelRequest request;
     request.set_name(name);
+    request.set_expected_version(expected_version);
+    request.set_idempotency_key(idempotency_key);
     return Call(&v1::Registry::Stub::RemoveModel, request, deadline).status();
   }
-  absl::Status SetAlias(const std::string& alias, const std::string& expert,
-                        absl::Time deadline) override {
+  absl::StatusOr<AliasRecord> SetAlias(const std::string& alias,
+                                       const std::string& expert,
+                                       uint64_t expected_version,
+                                       const std::string& idempotency_key,
+                                       absl::Time deadline) override {
     v1::SetAliasRequest request;
     request.mutable_alias()->set_name(alias);
     request.mutable_alias()->set_target(expert);
-    return Call(&v1::Registry::Stub::SetAlias, request, deadline).status();
+    request.set_expected_version(expected_version);
+    request.set_idempotency_key(idempotency_key);
+    ASSIGN_OR_RETURN(const v1::Alias set,
+                     Call(&v1::Registry::Stub::SetAlias, request, deadline));
+    return FromProto(set);
   }
-  absl::Status RemoveAlias(const std::string& alias,
+  absl::Status RemoveAlias(const std::string& alias, uint64_t expected_version,
+                           const std::string& idempotency_key,
                            absl::Time deadline) override {
-    v1::ModelRequest request;
+    v1::AliasRequest request;
     request.set_name(alias);
+    request.set_expected_version(expected_version);
+    request.set_idempotency_key(idempotency_key);
     return Call(&v1::Registry::Stub::RemoveAlias, request, deadline).status();
   }
 
@@ -323,6 +338,7 @@ absl::StatusOr<std::vector<ExpertSpec>> GrpcRegistryClient::ListExperts(
 
 absl::StatusOr<ModelRecord> GrpcRegistryClient::ImportModel(
     const std::string& path, const std::string& name,
+    const std::string& idempotency_key,
     const std::function<void(int64_t done, int64_t total)>& progress,
     absl::Time deadline) {
   grpc::ClientContext context;
@@ -330,6 +346,7 @@ absl::StatusOr<ModelRecord> GrpcRegistryClient::ImportModel(
   v1::ImportModelRequest request;
   request.set_path(path);
   request.set_name(name);
+  request.set_idempotency_key(idempotency_key);
   const auto reader = stub_->ImportModel(&context, request);
   v1::ImportProgress message;
   std::optional<ModelRecord> model;

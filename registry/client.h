@@ -63,7 +63,7 @@ class RegistryClient : public SnapshotSource {
   virtual absl::StatusOr<ExpertSpec> DrainExpert(
       const std::string& name, const std::string& idempotency_key,
       absl::Time deadline) = 0;
-  // `expected_version` 0: any.
+  // `expected_version` 0, or "": any.
   virtual absl::Status RemoveExpert(const std::string& name,
                                     uint64_t expected_version,
                                     const std::string& idempotency_key,
@@ -72,16 +72,22 @@ class RegistryClient : public SnapshotSource {
       absl::Time deadline) = 0;
   virtual absl::StatusOr<ModelRecord> ImportModel(
       const std::string& path, const std::string& name,
+      const std::string& idempotency_key,
       const std::function<void(int64_t done, int64_t total)>& progress,
       absl::Time deadline) = 0;
   virtual absl::StatusOr<std::vector<ModelRecord>> ListModels(
       absl::Time deadline) = 0;
   virtual absl::Status RemoveModel(const std::string& name,
+                                   const std::string& expected_version,
+                                   const std::string& idempotency_key,
                                    absl::Time deadline) = 0;
-  virtual absl::Status SetAlias(const std::string& alias,
-                                const std::string& expert,
-                                absl::Time deadline) = 0;
+  virtual absl::StatusOr<AliasRecord> SetAlias(
+      const std::string& alias, const std::string& expert,
+      uint64_t expected_version, const std::string& idempotency_key,
+      absl::Time deadline) = 0;
   virtual absl::Status RemoveAlias(const std::string& alias,
+                                   uint64_t expected_version,
+                                   const std::string& idempotency_key,
                                    absl::Time deadline) = 0;
   virtual absl::StatusOr<WorkerRecord> JoinWorker(
       const std::string& name, const std::string& address,

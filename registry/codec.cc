@@ -61,6 +61,18 @@ ExpertSpec FromProto(const v1::Expert& message) {
   return spec;
 }
 
+v1::Alias ToProto(const std::string& name, const AliasRecord& record) {
+  v1::Alias message;
+  message.set_name(name);
+  message.set_target(record.expert);
+  message.set_version(record.version);
+  return message;
+}
+
+AliasRecord FromProto(const v1::Alias& message) {
+  return {.expert = message.target(), .version = message.version()};
+}
+
 v1::Model ToProto(const ModelRecord& record) {
   v1::Model message;
   message.set_name(record.name);

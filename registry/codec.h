@@ -2,6 +2,8 @@
 #ifndef CONCLAVE_REGISTRY_CODEC_H_
 #define CONCLAVE_REGISTRY_CODEC_H_
 
+#include <string>
+
 #include "conclave/v1/registry.pb.h"
 #include "registry/expert_spec.h"
 
@@ -9,6 +11,10 @@ namespace conclave::registry {
 
 v1::Expert ToProto(const ExpertSpec& spec);
 ExpertSpec FromProto(const v1::Expert& message);
+
+// The message has the name too.
+v1::Alias ToProto(const std::string& name, const AliasRecord& record);
+AliasRecord FromProto(const v1::Alias& message);
 
 v1::Model ToProto(const ModelRecord& record);
 ModelRecord FromProto(const v1::Model& message);

@@ -70,6 +70,12 @@ struct WorkerRecord {
   friend bool operator==(const WorkerRecord&, const WorkerRecord&) = default;
 };
 
+struct AliasRecord {
+  std::string expert;
+  uint64_t version = 0;  // grows whenever the alias is set
+  friend bool operator==(const AliasRecord&, const AliasRecord&) = default;
+};
+
 // The whole state at one revision; immutable once published. Experts are
 // shared between snapshots (never null), so that a change copies pointers and
 // not everyone's samples.
@@ -77,7 +83,7 @@ struct Snapshot {
   uint64_t revision = 0;
   std::map<std::string, std::shared_ptr<const ExpertSpec>> experts;
   std::map<std::string, ModelRecord> models;
-  std::map<std::string, std::string> aliases;   // name -> expert
+  std::map<std::string, AliasRecord> aliases;
   std::map<std::string, WorkerRecord> workers;  // leases in force
 };
 

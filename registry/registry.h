@@ -7,8 +7,9 @@
 //
 // Every mutation takes an idempotency key (may be empty: none). The same key
 // and request return the first answer; the same key with another request is
-// INVALID_ARGUMENT. `expected_version` 0 means any; else it must equal the
-// object's version, or ABORTED.
+// INVALID_ARGUMENT. Those of workers do not: their epochs do that job.
+// `expected_version` 0 or "" means any; else it must equal the object's
+// version, or ABORTED.
 //
 // Threads: all methods may run concurrently.
 #ifndef CONCLAVE_REGISTRY_REGISTRY_H_
@@ -19,8 +20,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/status.h"
 #include "registry/expert_spec.h"
@@ -47,6 +50,13 @@ class WatchHandle {
   virtual ~WatchHandle() = default;
 };
 
+// The import that a model came from, with the key it was called with.
+struct ImportCall {
+  std::string path;
+  std::string name;
+  std::string idempotency_key;
+};
+
 class Registry {
  public:
   virtual ~Registry() = default;
@@ -70,13 +80,29 @@ class Registry {
                                     uint64_t expected_version,
                                     std::string_view idempotency_key) = 0;
 
-  virtual absl::Status PutModel(ModelRecord model) = 0;
+  // An import takes minutes, before the registry has its model. So it asks
+  // first whether the call was answered before (the answer, or nothing), and
+  // says who it is when it puts what came of it.
+  virtual absl::StatusOr<std::optional<ModelRecord>> FindImport(
+      const ImportCall& call) = 0;
+  virtual absl::Status PutModel(ModelRecord model, const ImportCall& call) = 0;
+  absl::Status PutModel(ModelRecord model) {
+    return PutModel(std::move(model), ImportCall());
+  }
+  // Versions are hashes: the same content has the same one.
   //   FAILED_PRECONDITION  an expert uses it: names them
   virtual absl::Status RemoveModel(std::string_view name,
+                                   std::string_view expected_version,
                                    std::string_view idempotency_key) = 0;
-  virtual absl::Status SetAlias(std::string_view alias, std::string_view expert,
-                                std::string_view idempotency_key) = 0;
+  // The alias with its new version.
+  //   ALREADY_EXISTS       an expert has the name
+  //   NOT_FOUND            no such expert
+  //   FAILED_PRECONDITION  the expert is draining
+  virtual absl::StatusOr<AliasRecord> SetAlias(
+      std::string_view alias, std::string_view expert,
+      uint64_t expected_version, std::string_view idempotency_key) = 0;
   virtual absl::Status RemoveAlias(std::string_view alias,
+                                   uint64_t expected_version,
                                    std::string_view idempotency_key) = 0;
 
   // Returns the record with its new epoch, larger than any before it.

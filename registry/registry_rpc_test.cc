@@ -213,8 +213,8 @@ TEST_P(RegistryRpcTest, CallsAndErrorsCrossTheWire) {
       client->RegisterExpert(OnModel("coder", "small", {"code"}), "", Soon()));
   EXPECT_STATUS(client->DrainExpert("chat", "", Soon()), kFailedPrecondition,
                 "general");
-  ASSERT_OK_STATUS(client->SetAlias("best", "chat", Soon()));
-  ASSERT_OK_STATUS(client->RemoveAlias("best", Soon()));
+  ASSERT_OK_STATUS(client->SetAlias("best", "chat", 0, "", Soon()));
+  ASSERT_OK_STATUS(client->RemoveAlias("best", 0, "", Soon()));
   const auto drained = client->DrainExpert("coder", "", Soon());
   ASSERT_OK_STATUS(drained);
   EXPECT_EQ(drained->state, ExpertState::kDraining);
@@ -261,28 +261,74 @@ TEST_P(RegistryRpcTest, ModelsAreImportedAndRemoved) {
   const auto client = Client();
   int64_t reported = 0;
   const auto model = client->ImportModel(
-      "file.gguf", "big", [&](int64_t done, int64_t) { reported = done; },
+      "file.gguf", "big", "", [&](int64_t done, int64_t) { reported = done; },
       Soon());
   ASSERT_OK_STATUS(model);
   EXPECT_EQ(*model, SomeModel("big"));
   EXPECT_EQ(reported, SomeModel("big").bytes);
-  EXPECT_STATUS(client->ImportModel("bad", "other", nullptr, Soon()),
+  EXPECT_STATUS(client->ImportModel("bad", "other", "", nullptr, Soon()),
                 kInvalidArgument, "offset 4");
   // Longer than a header may be, were it to cross whole.
-  EXPECT_STATUS(client->ImportModel("long", "other", nullptr, Soon()),
+  EXPECT_STATUS(client->ImportModel("long", "other", "", nullptr, Soon()),
                 kInvalidArgument, "not a model: \u20ac");
   ASSERT_EQ(client->ListModels(Soon())->size(), 2u);
   ASSERT_OK_STATUS(
       client->RegisterExpert(OnModel("chat", "big", {"general"}), "", Soon()));
-  EXPECT_STATUS(client->RemoveModel("big", Soon()), kFailedPrecondition,
+  EXPECT_STATUS(client->RemoveModel("big", "", "", Soon()), kFailedPrecondition,
                 "chat");
   EXPECT_TRUE(models_.removed.empty());
   ASSERT_OK_STATUS(client->RemoveExpert("chat", 0, "", Soon()));
-  ASSERT_OK_STATUS(client->RemoveModel("big", Soon()));
+  ASSERT_OK_STATUS(client->RemoveModel("big", "", "", Soon()));
   EXPECT_EQ(models_.removed, std::vector<std::string>{"big"});
   models_.remove_answer = Unavailable("disk");
-  EXPECT_STATUS(client->RemoveModel("small", Soon()), kUnavailable, "disk");
+  EXPECT_STATUS(client->RemoveModel("small", "", "", Soon()), kUnavailable,
+                "disk");
   EXPECT_TRUE(registry_->snapshot()->models.contains("small"));
+}
+
+TEST_P(RegistryRpcTest, ACallMadeAgainIsAnsweredAndNotDoneAgain) {
+  const auto client = Client();
+  const auto import = [&](const std::string& path, const std::string& key) {
+    return client->ImportModel(path, "big", key, nullptr, Soon());
+  };
+  // Together, as a caller does that lost the first answer.
+  std::thread again(
+      [&] { EXPECT_EQ(*import("file.gguf", "k"), SomeModel("big")); });
+  EXPECT_EQ(*import("file.gguf", "k"), SomeModel("big"));
+  again.join();
+  EXPECT_EQ(models_.imports, 1);
+  EXPECT_STATUS(import("other.gguf", "k"), kInvalidArgument, "another request");
+  EXPECT_STATUS(import("bad", "k2"), kInvalidArgument, "offset 4");
+  ASSERT_OK_STATUS(import("file.gguf", "k2"));  // A failure is not remembered.
+  EXPECT_EQ(models_.imports, 2);
+
+  EXPECT_STATUS(client->RemoveModel("big", "v-old", "", Soon()), kAborted,
+                "v-big");
+  EXPECT_TRUE(models_.removed.empty());
+  ASSERT_OK_STATUS(client->RemoveModel("big", "v-big", "rm", Soon()));
+  EXPECT_EQ(models_.removed.size(), 1u);
+  ASSERT_OK_STATUS(
+      client->ImportModel("file.gguf", "big", "", nullptr, Soon()));
+  ASSERT_OK_STATUS(client->RemoveModel("big", "v-big", "rm", Soon()));
+  EXPECT_EQ(models_.removed.size(), 1u)
+      << "a removal made again took the next model's weights";
+  EXPECT_TRUE(registry_->snapshot()->models.contains("big"));
+
+  ASSERT_OK_STATUS(
+      client->RegisterExpert(OnModel("chat", "big", {"general"}), "", Soon()));
+  const auto alias = client->SetAlias("best", "chat", 0, "set", Soon());
+  ASSERT_OK_STATUS(alias);
+  EXPECT_EQ(*alias, registry_->snapshot()->aliases.at("best"));
+  EXPECT_EQ(*client->SetAlias("best", "chat", 0, "set", Soon()), *alias);
+  EXPECT_STATUS(client->RemoveAlias("best", alias->version + 1, "", Soon()),
+                kAborted, "version");
+  EXPECT_TRUE(TimeUntil([&] {
+                const auto state = client->snapshot();
+                return state->aliases.contains("best") &&
+                       state->aliases.at("best") == *alias;
+              }).has_value());
+  ASSERT_OK_STATUS(client->RemoveAlias("best", alias->version, "rm-a", Soon()));
+  ASSERT_OK_STATUS(client->RemoveAlias("best", alias->version, "rm-a", Soon()));
 }
 
 // The one in progress, and the one that waits for its turn.
@@ -290,17 +336,18 @@ TEST_P(RegistryRpcTest, AnAbandonedImportStops) {
   const auto client = Client();
   std::thread waiting([&] {
     while (models_.imports == 0) std::this_thread::yield();
-    EXPECT_STATUS(client->ImportModel("file.gguf", "second", nullptr,
+    EXPECT_STATUS(client->ImportModel("file.gguf", "second", "", nullptr,
                                       absl::Now() + absl::Milliseconds(200)),
                   kDeadlineExceeded, "");
   });
-  EXPECT_STATUS(client->ImportModel("endless", "first", nullptr,
+  EXPECT_STATUS(client->ImportModel("endless", "first", "", nullptr,
                                     absl::Now() + absl::Milliseconds(600)),
                 kDeadlineExceeded, "");
   waiting.join();
   // The next one gets its turn: neither is at it any more.
   const absl::Time start = absl::Now();
-  ASSERT_OK_STATUS(client->ImportModel("file.gguf", "third", nullptr, Soon()));
+  ASSERT_OK_STATUS(
+      client->ImportModel("file.gguf", "third", "", nullptr, Soon()));
   EXPECT_LT(absl::Now() - start, absl::Seconds(2));
   EXPECT_EQ(models_.imports, 2);
   EXPECT_FALSE(registry_->snapshot()->models.contains("first"));
@@ -311,7 +358,7 @@ TEST_P(RegistryRpcTest, AnAbandonedImportStops) {
 TEST_P(RegistryRpcTest, AnImportDoesNotHoldUpAShutdown) {
   const auto client = Client();
   std::thread importing([&] {
-    EXPECT_FALSE(client->ImportModel("endless", "x", nullptr, Soon()).ok());
+    EXPECT_FALSE(client->ImportModel("endless", "x", "", nullptr, Soon()).ok());
   });
   while (models_.imports == 0) std::this_thread::yield();
   const absl::Time start = absl::Now();

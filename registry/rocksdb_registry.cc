@@ -44,6 +44,34 @@ absl::StatusOr<uint64_t> ParseNumber(std::string_view text) {
   return number;
 }
 
+// "expert\nversion"; without a version as they were stored before there was
+// one.
+std::string EncodeAlias(const AliasRecord& record) {
+  return fmt::format("{}\n{}", record.expert, record.version);
+}
+
+absl::StatusOr<AliasRecord> DecodeAlias(std::string_view bytes) {
+  const size_t end = bytes.find('\n');
+  AliasRecord record{.expert = std::string(bytes.substr(0, end)), .version = 1};
+  if (end != std::string_view::npos) {
+    ASSIGN_OR_RETURN(record.version, ParseNumber(bytes.substr(end + 1)));
+  }
+  return record;
+}
+
+absl::StatusOr<ModelRecord> DecodeModel(const std::string& bytes) {
+  v1::Model message;
+  if (!message.ParseFromString(bytes)) {
+    return DataLoss("a remembered answer is damaged");
+  }
+  return FromProto(message);
+}
+
+CallId IdOf(const ImportCall& call) {
+  return MakeCallId(call.idempotency_key, "ImportModel",
+                    fmt::format("{}\n{}", call.name, call.path));
+}
+
 // Samples and prompt never change, so a remembered answer goes without them:
 // ten thousand answers stay small.
 std::string EncodeAnswer(const ExpertSpec& spec) {
@@ -93,9 +121,9 @@ struct Transaction {
     next.models.erase(name);
     Record(ChangeEvent::Kind::kModel, name, kModelPrefix, std::nullopt);
   }
-  void SetAlias(const std::string& alias, const std::string& expert) {
-    next.aliases[alias] = expert;
-    Record(ChangeEvent::Kind::kAlias, alias, kAliasPrefix, expert);
+  void SetAlias(const std::string& alias, const AliasRecord& record) {
+    next.aliases[alias] = record;
+    Record(ChangeEvent::Kind::kAlias, alias, kAliasPrefix, EncodeAlias(record));
   }
   void RemoveAlias(const std::string& alias) {
     next.aliases.erase(alias);
@@ -145,12 +173,17 @@ class RocksDbRegistry final : public Registry {
                                          std::string_view key) override;
   absl::Status RemoveExpert(std::string_view name, uint64_t expected_version,
                             std::string_view key) override;
-  absl::Status PutModel(ModelRecord model) override;
+  absl::StatusOr<std::optional<ModelRecord>> FindImport(
+      const ImportCall& call) override;
+  absl::Status PutModel(ModelRecord model, const ImportCall& call) override;
   absl::Status RemoveModel(std::string_view name,
+                           std::string_view expected_version,
                            std::string_view key) override;
-  absl::Status SetAlias(std::string_view alias, std::string_view expert,
-                        std::string_view key) override;
-  absl::Status RemoveAlias(std::string_view alias,
+  absl::StatusOr<AliasRecord> SetAlias(std::string_view alias,
+                                       std::string_view expert,
+                                       uint64_t expected_version,
+                                       std::string_view key) override;
+  absl::Status RemoveAlias(std::string_view alias, uint64_t expected_version,
                            std::string_view key) override;
   absl::StatusOr<WorkerRecord> JoinWorker(std::string_view name,
                                           std::string_view address,
@@ -166,9 +199,10 @@ class RocksDbRegistry final : public Registry {
  private:
   class Handle;
 
-  // The rest of a call whose answer is nothing but "done".
+  // The rest of a call whose answer is nothing but "done", or known before.
   template <typename Mutate>
-  absl::Status Simple(const CallId& call, const Mutate& mutate);
+  absl::Status Simple(const CallId& call, const Mutate& mutate,
+                      std::string answer = "");
   absl::Status LoadOne(std::string_view key, std::string_view value,
                        Snapshot& state);
   // Makes the transaction durable, visible, and known to the watchers.
@@ -251,9 +285,10 @@ absl::Status RocksDbRegistry::LoadOne(std::string_view key,
       state.models[name] = FromProto(message);
       return absl::OkStatus();
     }
-    case kAliasPrefix:
-      state.aliases[name] = bytes;
+    case kAliasPrefix: {
+      ASSIGN_OR_RETURN(state.aliases[name], DecodeAlias(value));
       return absl::OkStatus();
+    }
     case kWorkerPrefix: {
       v1::Worker message;
       if (!message.ParseFromString(bytes)) return damaged;
@@ -380,7 +415,8 @@ absl::StatusOr<ExpertSpec> RocksDbRegistry::DrainExpert(
 }
 
 template <typename Mutate>
-absl::Status RocksDbRegistry::Simple(const CallId& call, const Mutate& mutate) {
+absl::Status RocksDbRegistry::Simple(const CallId& call, const Mutate& mutate,
+                                     std::string answer) {
   RETURN_IF_ERROR(CheckIdempotencyKey(call.key));
   std::lock_guard lock(write_mutex_);
   ASSIGN_OR_RETURN(const auto before, calls_.Find(call));
@@ -388,8 +424,8 @@ absl::Status RocksDbRegistry::Simple(const CallId& call, const Mutate& mutate) {
   const auto state = snapshot();
   Transaction transaction(*state);
   RETURN_IF_ERROR(mutate(*state, transaction));
-  if (transaction.writes.empty()) return absl::OkStatus();
-  return Commit(std::move(transaction), call, "");
+  if (transaction.writes.empty() && call.key.empty()) return absl::OkStatus();
+  return Commit(std::move(transaction), call, std::move(answer));
 }
 
 absl::Status RocksDbRegistry::RemoveExpert(std::string_view name,
@@ -406,48 +442,75 @@ absl::Status RocksDbRegistry::RemoveExpert(std::string_view name,
   });
 }
 
-absl::Status RocksDbRegistry::PutModel(ModelRecord model) {
-  return Simple({}, [&](const Snapshot& state, Transaction& transaction) {
-    RETURN_IF_ERROR(CheckModel(state, model));
-    const auto found = state.models.find(model.name);
-    if (found != state.models.end() && found->second == model) {
-      return absl::OkStatus();
-    }
-    transaction.PutModel(model);
-    return absl::OkStatus();
-  });
+absl::StatusOr<std::optional<ModelRecord>> RocksDbRegistry::FindImport(
+    const ImportCall& call) {
+  RETURN_IF_ERROR(CheckIdempotencyKey(call.idempotency_key));
+  std::lock_guard lock(write_mutex_);
+  ASSIGN_OR_RETURN(const auto before, calls_.Find(IdOf(call)));
+  if (!before.has_value()) return std::nullopt;
+  ASSIGN_OR_RETURN(ModelRecord model, DecodeModel(*before));
+  return model;
+}
+
+absl::Status RocksDbRegistry::PutModel(ModelRecord model,
+                                       const ImportCall& call) {
+  return Simple(
+      IdOf(call),
+      [&](const Snapshot& state, Transaction& transaction) {
+        RETURN_IF_ERROR(CheckModel(state, model));
+        const auto found = state.models.find(model.name);
+        if (found == state.models.end() || found->second != model) {
+          transaction.PutModel(model);
+        }
+        return absl::OkStatus();
+      },
+      ToProto(model).SerializeAsString());
 }
 
 absl::Status RocksDbRegistry::RemoveModel(std::string_view name,
+                                          std::string_view expected_version,
                                           std::string_view key) {
-  return Simple(MakeCallId(key, "RemoveModel", name),
-                [&](const Snapshot& state, Transaction& transaction) {
-                  RETURN_IF_ERROR(CheckRemoveModel(state, name));
-                  transaction.RemoveModel(std::string(name));
-                  return absl::OkStatus();
-                });
-}
-
-absl::Status RocksDbRegistry::SetAlias(std::string_view alias,
-                                       std::string_view expert,
-                                       std::string_view key) {
-  const CallId call =
-      MakeCallId(key, "SetAlias", fmt::format("{}\n{}", alias, expert));
+  const CallId call = MakeCallId(key, "RemoveModel",
+                                 fmt::format("{}\n{}", expected_version, name));
   return Simple(call, [&](const Snapshot& state, Transaction& transaction) {
-    RETURN_IF_ERROR(CheckSetAlias(state, alias, expert));
-    transaction.SetAlias(std::string(alias), std::string(expert));
+    RETURN_IF_ERROR(CheckRemoveModel(state, name, expected_version));
+    transaction.RemoveModel(std::string(name));
     return absl::OkStatus();
   });
 }
 
+absl::StatusOr<AliasRecord> RocksDbRegistry::SetAlias(std::string_view alias,
+                                                      std::string_view expert,
+                                                      uint64_t expected_version,
+                                                      std::string_view key) {
+  RETURN_IF_ERROR(CheckIdempotencyKey(key));
+  const CallId call =
+      MakeCallId(key, "SetAlias",
+                 fmt::format("{}\n{}\n{}", expected_version, alias, expert));
+
+  std::lock_guard lock(write_mutex_);
+  ASSIGN_OR_RETURN(const auto before, calls_.Find(call));
+  if (before.has_value()) return DecodeAlias(*before);
+  const auto state = snapshot();
+  RETURN_IF_ERROR(CheckSetAlias(*state, alias, expert, expected_version));
+  const AliasRecord record{.expert = std::string(expert),
+                           .version = state->revision + 1};
+  Transaction transaction(*state);
+  transaction.SetAlias(std::string(alias), record);
+  RETURN_IF_ERROR(Commit(std::move(transaction), call, EncodeAlias(record)));
+  return record;
+}
+
 absl::Status RocksDbRegistry::RemoveAlias(std::string_view alias,
+                                          uint64_t expected_version,
                                           std::string_view key) {
-  return Simple(MakeCallId(key, "RemoveAlias", alias),
-                [&](const Snapshot& state, Transaction& transaction) {
-                  RETURN_IF_ERROR(CheckRemoveAlias(state, alias));
-                  transaction.RemoveAlias(std::string(alias));
-                  return absl::OkStatus();
-                });
+  const CallId call = MakeCallId(
+      key, "RemoveAlias", fmt::format("{}\n{}", expected_version, alias));
+  return Simple(call, [&](const Snapshot& state, Transaction& transaction) {
+    RETURN_IF_ERROR(CheckRemoveAlias(state, alias, expected_version));
+    transaction.RemoveAlias(std::string(alias));
+    return absl::OkStatus();
+  });
 }
 
 // Gives `worker` a lease from now on.

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <random>
 
+#include "registry/durable_map.h"
 #include "tests/contract/registry_contract.h"
 
 namespace conclave::registry {
@@ -67,6 +68,27 @@ TEST(RocksDbRegistryTest, AFileInTheWayIsNamed) {
   std::ofstream(dir / "file") << "x";
   EXPECT_STATUS(OpenAt(dir / "file"), kInvalidArgument, "data-dir");
   EXPECT_STATUS(OpenAt(dir / "file/r"), kInvalidArgument, "data-dir");
+}
+
+// As they were stored before aliases had versions.
+TEST(RocksDbRegistryTest, AnAliasWithoutAVersionIsRead) {
+  const TempDir dir;
+  {
+    auto registry = OpenAt(dir / "r").value();
+    ExpertSpec spec;
+    spec.name = "chat";
+    spec.endpoint.url = "http://h/v1";
+    spec.categories = {"general"};
+    ASSERT_OK_STATUS(registry->RegisterExpert(spec, ""));
+  }
+  {
+    auto map = DurableMap::Open(dir / "r").value();
+    ASSERT_OK_STATUS(map->Apply({{"a/best", "chat"}}));
+  }
+  auto registry = OpenAt(dir / "r").value();
+  EXPECT_EQ(registry->snapshot()->aliases.at("best"),
+            (AliasRecord{.expert = "chat", .version = 1}));
+  ASSERT_OK_STATUS(registry->SetAlias("best", "chat", 1, ""));
 }
 
 TEST(RocksDbRegistryTest, OldKeysAreForgottenNotTheNewest) {

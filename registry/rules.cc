@@ -162,6 +162,14 @@ absl::Status CheckBase(const Snapshot& state, const ExpertSpec& spec) {
   return absl::OkStatus();
 }
 
+absl::Status CheckAliasVersion(std::string_view alias,
+                               const AliasRecord& record, uint64_t expected) {
+  if (expected == 0 || expected == record.version) return absl::OkStatus();
+  return Aborted(
+      "alias \"{}\" is at version {}, not {}: it has changed; read it again",
+      alias, record.version, expected);
+}
+
 // "a, b, c and 4 more"
 std::string Some(const std::vector<std::string>& names) {
   std::string text;
@@ -230,7 +238,7 @@ absl::Status CheckRegister(const Snapshot& state, const ExpertSpec& spec) {
     return AlreadyExists(
         "\"{}\" is an alias of expert \"{}\"; remove the alias first, or "
         "choose another name",
-        spec.name, found->second);
+        spec.name, found->second.expert);
   }
   if (state.experts.size() >= kMaxExperts) {
     return ResourceExhausted(
@@ -287,7 +295,7 @@ absl::Status CheckRetire(const Snapshot& state, const ExpertSpec& expert) {
   }
   std::vector<std::string> aliases;
   for (const auto& [alias, target] : state.aliases) {
-    if (target == expert.name) aliases.push_back(alias);
+    if (target.expert == expert.name) aliases.push_back(alias);
   }
   if (!aliases.empty()) {
     return FailedPrecondition(
@@ -341,8 +349,14 @@ absl::Status CheckModel(const Snapshot& state, const ModelRecord& model) {
   return absl::OkStatus();
 }
 
-absl::Status CheckRemoveModel(const Snapshot& state, std::string_view name) {
-  RETURN_IF_ERROR(FindModel(state, name).status());
+absl::Status CheckRemoveModel(const Snapshot& state, std::string_view name,
+                              std::string_view expected_version) {
+  ASSIGN_OR_RETURN(const ModelRecord model, FindModel(state, name));
+  if (!expected_version.empty() && expected_version != model.version) {
+    return Aborted(
+        "model \"{}\" is version {}, not {}: it has changed; read it again",
+        name, model.version, Shown(expected_version));
+  }
   std::vector<std::string> users;
   for (const auto& [expert_name, expert] : state.experts) {
     if (expert->model == name) users.push_back(expert_name);
@@ -354,7 +368,7 @@ absl::Status CheckRemoveModel(const Snapshot& state, std::string_view name) {
 }
 
 absl::Status CheckSetAlias(const Snapshot& state, std::string_view alias,
-                           std::string_view expert) {
+                           std::string_view expert, uint64_t expected_version) {
   RETURN_IF_ERROR(CheckName("alias", alias));
   if (state.experts.contains(std::string(alias))) {
     return AlreadyExists(
@@ -365,8 +379,18 @@ absl::Status CheckSetAlias(const Snapshot& state, std::string_view alias,
     return FailedPrecondition(
         "expert \"{}\" is draining; point the alias at another", expert);
   }
-  if (!state.aliases.contains(std::string(alias)) &&
-      state.aliases.size() >= kMaxAliases) {
+  const auto found = state.aliases.find(std::string(alias));
+  if (expected_version != 0 && found == state.aliases.end()) {
+    return Aborted(
+        "alias \"{}\" is not set, so not at version {}: it has changed; read "
+        "it "
+        "again",
+        alias, expected_version);
+  }
+  if (found != state.aliases.end()) {
+    return CheckAliasVersion(alias, found->second, expected_version);
+  }
+  if (state.aliases.size() >= kMaxAliases) {
     return ResourceExhausted(
         "{} aliases are set, which is the limit; remove one first",
         state.aliases.size());
@@ -374,8 +398,12 @@ absl::Status CheckSetAlias(const Snapshot& state, std::string_view alias,
   return absl::OkStatus();
 }
 
-absl::Status CheckRemoveAlias(const Snapshot& state, std::string_view alias) {
-  if (state.aliases.contains(std::string(alias))) return absl::OkStatus();
+absl::Status CheckRemoveAlias(const Snapshot& state, std::string_view alias,
+                              uint64_t expected_version) {
+  const auto found = state.aliases.find(std::string(alias));
+  if (found != state.aliases.end()) {
+    return CheckAliasVersion(alias, found->second, expected_version);
+  }
   return NotFound("no alias \"{}\".{}", Shown(alias),
                   DidYouMean(alias, Keys(state.aliases)));
 }

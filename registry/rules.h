@@ -36,10 +36,12 @@ absl::Status CheckVersion(const ExpertSpec& expert, uint64_t expected);
 absl::Status CheckRetire(const Snapshot& state, const ExpertSpec& expert);
 
 absl::Status CheckModel(const Snapshot& state, const ModelRecord& model);
-absl::Status CheckRemoveModel(const Snapshot& state, std::string_view name);
+absl::Status CheckRemoveModel(const Snapshot& state, std::string_view name,
+                              std::string_view expected_version);
 absl::Status CheckSetAlias(const Snapshot& state, std::string_view alias,
-                           std::string_view expert);
-absl::Status CheckRemoveAlias(const Snapshot& state, std::string_view alias);
+                           std::string_view expert, uint64_t expected_version);
+absl::Status CheckRemoveAlias(const Snapshot& state, std::string_view alias,
+                              uint64_t expected_version);
 absl::Status CheckWorker(std::string_view name, std::string_view address,
                          const std::vector<std::string>& models,
                          absl::Duration lease);

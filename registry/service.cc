@@ -36,7 +36,7 @@ struct QueuedChange {
   std::string name;
   // monostate: removed.
   std::variant<std::monostate, std::shared_ptr<const ExpertSpec>, ModelRecord,
-               std::string, WorkerRecord>
+               AliasRecord, WorkerRecord>
       value;
 };
 
@@ -86,9 +86,8 @@ v1::Change ToProto(const QueuedChange& change) {
       if (removed) {
         message.set_removed_alias(change.name);
       } else {
-        message.mutable_alias()->set_name(change.name);
-        message.mutable_alias()->set_target(
-            std::get<std::string>(change.value));
+        *message.mutable_alias() =
+            ToProto(change.name, std::get<AliasRecord>(change.value));
       }
       break;
     case ChangeEvent::Kind::kWorker:
@@ -368,16 +367,19 @@ class RegistryService final : public Base, public rpc::StopsStreams {
   grpc::Status SetAlias(grpc::ServerContext*,
                         const v1::SetAliasRequest* request,
                         v1::Alias* response) override {
-    *response = request->alias();
-    return ToGrpc(registry_->SetAlias(request->alias().name(),
-                                      request->alias().target(),
-                                      request->idempotency_key()));
+    const v1::Alias& alias = request->alias();
+    const auto set = registry_->SetAlias(alias.name(), alias.target(),
+                                         request->expected_version(),
+                                         request->idempotency_key());
+    if (set.ok()) *response = ToProto(alias.name(), *set);
+    return ToGrpc(set.status());
   }
   grpc::Status RemoveAlias(grpc::ServerContext*,
-                           const v1::ModelRequest* request,
+                           const v1::AliasRequest* request,
                            v1::RemoveResponse*) override {
-    return ToGrpc(
-        registry_->RemoveAlias(request->name(), request->idempotency_key()));
+    return ToGrpc(registry_->RemoveAlias(request->name(),
+                                         request->expected_version(),
+                                         request->idempotency_key()));
   }
 
   grpc::ServerWriteReactor<v1::Change>* Watch(
@@ -506,11 +508,20 @@ grpc::Status RegistryService::ImportModel(
     writer->Write(message);
     return absl::OkStatus();
   };
-  const auto model =
-      models_->Import(request->path(), request->name(), progress);
-  if (!model.ok()) return ToGrpc(model.status());
-  const absl::Status put = registry_->PutModel(*model);
-  if (!put.ok()) return ToGrpc(put);
+  // In its turn: whoever came with the same key before has its answer now.
+  const ImportCall call{.path = request->path(),
+                        .name = request->name(),
+                        .idempotency_key = request->idempotency_key()};
+  const auto before = registry_->FindImport(call);
+  if (!before.ok()) return ToGrpc(before.status());
+  std::optional<ModelRecord> model = *before;
+  if (!model.has_value()) {
+    auto imported = models_->Import(call.path, call.name, progress);
+    if (!imported.ok()) return ToGrpc(imported.status());
+    model = *std::move(imported);
+    const absl::Status put = registry_->PutModel(*model, call);
+    if (!put.ok()) return ToGrpc(put);
+  }
   v1::ImportProgress last_message;
   last_message.set_done_bytes(model->bytes);
   last_message.set_total_bytes(model->bytes);
@@ -523,9 +534,12 @@ grpc::Status RegistryService::RemoveModel(grpc::ServerContext*,
                                           const v1::ModelRequest* request,
                                           v1::RemoveResponse*) {
   const auto model = FindModel(*registry_->snapshot(), request->name());
-  absl::Status removed =
-      registry_->RemoveModel(request->name(), request->idempotency_key());
-  if (removed.ok() && model.ok() && models_ != nullptr) {
+  absl::Status removed = registry_->RemoveModel(
+      request->name(), request->expected_version(), request->idempotency_key());
+  // A call made again after the name was given to another model: that one
+  // stays.
+  const bool gone = !registry_->snapshot()->models.contains(request->name());
+  if (removed.ok() && gone && model.ok() && models_ != nullptr) {
     removed = models_->Remove(request->name());
     // The store still has it: so does the registry.
     if (!removed.ok() && removed.code() != absl::StatusCode::kNotFound) {

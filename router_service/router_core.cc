@@ -201,7 +201,7 @@ std::string RouterCore::EmbedModel(const std::string& given,
   if (!Routes(given)) {
     if (snapshot.experts.contains(given)) return given;
     const auto alias = snapshot.aliases.find(given);
-    return alias == snapshot.aliases.end() ? given : alias->second;
+    return alias == snapshot.aliases.end() ? given : alias->second.expert;
   }
   for (const auto& [name, model] : snapshot.models) {
     if (model.architecture == "bert") return name;

@@ -96,7 +96,10 @@ int64_t BytesOnDisk(const std::string& directory) {
   for (const auto& entry :
        std::filesystem::recursive_directory_iterator(directory)) {
     if (entry.path().extension() == ".sst") {
-      bytes += static_cast<int64_t>(entry.file_size());
+      // RocksDB may delete it meanwhile.
+      std::error_code gone;
+      const auto size = std::filesystem::file_size(entry.path(), gone);
+      if (!gone) bytes += static_cast<int64_t>(size);
     }
   }
   return bytes;

@@ -103,7 +103,7 @@ absl::StatusOr<std::string> ExpertNamed(const Snapshot& snapshot,
   std::string name(model);
   if (!snapshot.experts.contains(name)) {
     const auto alias = snapshot.aliases.find(name);
-    if (alias != snapshot.aliases.end()) name = alias->second;
+    if (alias != snapshot.aliases.end()) name = alias->second.expert;
   }
   if (snapshot.experts.contains(name)) {
     RETURN_IF_ERROR(CheckAvailable(snapshot, name));

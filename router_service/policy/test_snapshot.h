@@ -78,7 +78,7 @@ inline registry::Snapshot TestSnapshot() {
   pirate.prompt = "You are a pirate.";
   Put(&snapshot, pirate);
   Put(&snapshot, Expert("stats", {"statistics"}, {}));
-  snapshot.aliases["fast"] = "chat";
+  snapshot.aliases["fast"] = {.expert = "chat", .version = 1};
   snapshot.models["coder-model"].name = "coder-model";
   snapshot.models["idle-model"].name = "idle-model";
   return snapshot;

@@ -80,7 +80,7 @@ TEST_P(RegistryContract, RegisteredExpertIsInTheSnapshotWithItsVersion) {
 TEST_P(RegistryContract, SecondExpertOfANameIsRefused) {
   ASSERT_OK_STATUS(Add("chat"));
   EXPECT_STATUS(Add("chat"), kAlreadyExists, "remove it first");
-  ASSERT_OK_STATUS(registry_->SetAlias("talk", "chat", ""));
+  ASSERT_OK_STATUS(registry_->SetAlias("talk", "chat", 0, ""));
   EXPECT_STATUS(Add("talk"), kAlreadyExists, "alias");
 }
 
@@ -343,6 +343,93 @@ TEST_P(RegistryContract, CompareAndSetByVersion) {
   EXPECT_GT(reborn->version, chat->version) << "versions never come again";
 }
 
+TEST_P(RegistryContract, AliasesAreSetAndRemovedByVersion) {
+  ASSERT_OK_STATUS(Add("chat"));
+  ASSERT_OK_STATUS(Add("chat2"));
+  EXPECT_STATUS(registry_->SetAlias("best", "chat", 7, ""), kAborted,
+                "not set");
+  const auto first = registry_->SetAlias("best", "chat", 0, "");
+  ASSERT_OK_STATUS(first);
+  EXPECT_EQ(registry_->snapshot()->aliases.at("best"), *first);
+  EXPECT_EQ(first->expert, "chat");
+  const auto second = registry_->SetAlias("best", "chat2", first->version, "");
+  ASSERT_OK_STATUS(second);
+  EXPECT_GT(second->version, first->version);
+  // Who read the first one comes too late.
+  EXPECT_STATUS(registry_->SetAlias("best", "chat", first->version, ""),
+                kAborted, "read it again");
+  EXPECT_STATUS(registry_->RemoveAlias("best", first->version, ""), kAborted,
+                "version");
+  EXPECT_EQ(registry_->snapshot()->aliases.at("best"), *second);
+  Reopen();
+  EXPECT_EQ(registry_->snapshot()->aliases.at("best"), *second);
+  ASSERT_OK_STATUS(registry_->RemoveAlias("best", second->version, ""));
+  const auto again = registry_->SetAlias("best", "chat2", 0, "");
+  ASSERT_OK_STATUS(again);
+  EXPECT_GT(again->version, second->version) << "versions never come again";
+}
+
+TEST_P(RegistryContract, ModelsAreRemovedByVersion) {
+  EXPECT_STATUS(registry_->RemoveModel("small", "v-other", ""), kAborted,
+                "v-small");
+  EXPECT_TRUE(registry_->snapshot()->models.contains("small"));
+  ASSERT_OK_STATUS(registry_->RemoveModel("small", "v-small", ""));
+  EXPECT_FALSE(registry_->snapshot()->models.contains("small"));
+}
+
+TEST_P(RegistryContract, AliasesAndModelsHonourTheirKeys) {
+  ASSERT_OK_STATUS(Add("chat"));
+  ASSERT_OK_STATUS(Add("chat2"));
+  const auto first = registry_->SetAlias("best", "chat", 0, "set");
+  ASSERT_OK_STATUS(first);
+  ASSERT_OK_STATUS(registry_->SetAlias("best", "chat2", 0, ""));
+  EXPECT_EQ(*registry_->SetAlias("best", "chat", 0, "set"), *first);
+  EXPECT_EQ(registry_->snapshot()->aliases.at("best").expert, "chat2");
+  EXPECT_STATUS(registry_->SetAlias("best", "chat2", 0, "set"),
+                kInvalidArgument, "another request");
+  ASSERT_OK_STATUS(registry_->RemoveAlias("best", 0, "rm"));
+  ASSERT_OK_STATUS(registry_->SetAlias("best", "chat", 0, ""));
+  ASSERT_OK_STATUS(registry_->RemoveAlias("best", 0, "rm"));
+  EXPECT_TRUE(registry_->snapshot()->aliases.contains("best"));
+
+  ASSERT_OK_STATUS(registry_->PutModel(SomeModel("big")));
+  ASSERT_OK_STATUS(registry_->RemoveModel("big", "", "rm-big"));
+  ASSERT_OK_STATUS(registry_->PutModel(SomeModel("big")));
+  ASSERT_OK_STATUS(registry_->RemoveModel("big", "", "rm-big"));
+  EXPECT_TRUE(registry_->snapshot()->models.contains("big"));
+  EXPECT_STATUS(registry_->RemoveModel("big", "v-big", "rm-big"),
+                kInvalidArgument, "another request");
+}
+
+TEST_P(RegistryContract, AnImportIsFoundByItsKey) {
+  const ImportCall call{
+      .path = "/m/big.gguf", .name = "big", .idempotency_key = "k"};
+  const auto found = [&](const ImportCall& asked) {
+    return registry_->FindImport(asked);
+  };
+  ASSERT_OK_STATUS(found(call));
+  EXPECT_FALSE(found(call)->has_value());
+  ASSERT_OK_STATUS(registry_->PutModel(SomeModel("big"), call));
+  ASSERT_TRUE(found(call)->has_value());
+  EXPECT_EQ(**found(call), SomeModel("big"));
+  ImportCall other = call;
+  other.path = "/m/other.gguf";
+  EXPECT_STATUS(found(other), kInvalidArgument, "another request");
+  other.idempotency_key = "";
+  EXPECT_FALSE(found(other)->has_value());
+  other.idempotency_key = std::string(300, 'k');
+  EXPECT_STATUS(found(other), kInvalidArgument, "idempotency_key");
+  // What was there already is an answer too.
+  const ImportCall again{
+      .path = "/m/big.gguf", .name = "big", .idempotency_key = "k2"};
+  const uint64_t revision = registry_->snapshot()->revision;
+  ASSERT_OK_STATUS(registry_->PutModel(SomeModel("big"), again));
+  EXPECT_EQ(registry_->snapshot()->revision, revision) << "nothing changed";
+  Reopen();
+  EXPECT_EQ(**found(call), SomeModel("big"));
+  EXPECT_EQ(**found(again), SomeModel("big"));
+}
+
 TEST_P(RegistryContract, IdempotencyKeyGivesTheFirstAnswer) {
   const ExpertSpec spec = OnModel("chat", "small", {"general"});
   const auto first = registry_->RegisterExpert(spec, "key-1");
@@ -387,11 +474,11 @@ TEST_P(RegistryContract, Models) {
   ASSERT_OK_STATUS(registry_->PutModel(SomeModel("small")));
   EXPECT_EQ(registry_->snapshot()->revision, revision) << "nothing changed";
   ASSERT_OK_STATUS(Add("chat"));
-  EXPECT_STATUS(registry_->RemoveModel("small", ""), kFailedPrecondition,
+  EXPECT_STATUS(registry_->RemoveModel("small", "", ""), kFailedPrecondition,
                 "chat");
-  EXPECT_STATUS(registry_->RemoveModel("smal", ""), kNotFound, "small");
+  EXPECT_STATUS(registry_->RemoveModel("smal", "", ""), kNotFound, "small");
   ASSERT_OK_STATUS(registry_->RemoveExpert("chat", 0, ""));
-  ASSERT_OK_STATUS(registry_->RemoveModel("small", ""));
+  ASSERT_OK_STATUS(registry_->RemoveModel("small", "", ""));
   EXPECT_TRUE(registry_->snapshot()->models.empty());
   ModelRecord bad = SomeModel("Big Model");
   EXPECT_STATUS(registry_->PutModel(bad), kInvalidArgument, "not valid");
@@ -400,19 +487,19 @@ TEST_P(RegistryContract, Models) {
 TEST_P(RegistryContract, Aliases) {
   ASSERT_OK_STATUS(Add("chat"));
   ASSERT_OK_STATUS(Add("chat2"));
-  EXPECT_STATUS(registry_->SetAlias("best", "chatt", ""), kNotFound, "chat");
-  EXPECT_STATUS(registry_->SetAlias("chat2", "chat", ""), kAlreadyExists,
+  EXPECT_STATUS(registry_->SetAlias("best", "chatt", 0, ""), kNotFound, "chat");
+  EXPECT_STATUS(registry_->SetAlias("chat2", "chat", 0, ""), kAlreadyExists,
                 "expert");
-  ASSERT_OK_STATUS(registry_->SetAlias("best", "chat", ""));
+  ASSERT_OK_STATUS(registry_->SetAlias("best", "chat", 0, ""));
   EXPECT_STATUS(registry_->DrainExpert("chat", 0, ""), kFailedPrecondition,
                 "best");
-  ASSERT_OK_STATUS(registry_->SetAlias("best", "chat2", ""));
-  EXPECT_EQ(registry_->snapshot()->aliases.at("best"), "chat2");
+  ASSERT_OK_STATUS(registry_->SetAlias("best", "chat2", 0, ""));
+  EXPECT_EQ(registry_->snapshot()->aliases.at("best").expert, "chat2");
   ASSERT_OK_STATUS(registry_->DrainExpert("chat", 0, ""));
-  EXPECT_STATUS(registry_->SetAlias("old", "chat", ""), kFailedPrecondition,
+  EXPECT_STATUS(registry_->SetAlias("old", "chat", 0, ""), kFailedPrecondition,
                 "draining");
-  EXPECT_STATUS(registry_->RemoveAlias("bst", ""), kNotFound, "best");
-  ASSERT_OK_STATUS(registry_->RemoveAlias("best", ""));
+  EXPECT_STATUS(registry_->RemoveAlias("bst", 0, ""), kNotFound, "best");
+  ASSERT_OK_STATUS(registry_->RemoveAlias("best", 0, ""));
   EXPECT_TRUE(registry_->snapshot()->aliases.empty());
 }
 
@@ -463,7 +550,7 @@ TEST_P(RegistryContract, ARestartFindsEverything) {
   ASSERT_OK_STATUS(Add("chat"));
   ASSERT_OK_STATUS(Add("coder", {"code"}));
   ASSERT_OK_STATUS(registry_->DrainExpert("coder", 0, ""));
-  ASSERT_OK_STATUS(registry_->SetAlias("best", "chat", ""));
+  ASSERT_OK_STATUS(registry_->SetAlias("best", "chat", 0, ""));
   ExpertSpec upstream;
   upstream.name = "gpu-box";
   upstream.endpoint = {.url = "http://127.0.0.1:9000/v1",
@@ -499,8 +586,8 @@ TEST_P(RegistryContract, WatchersSeeEveryChangeInOrder) {
       });
   const uint64_t start = registry_->snapshot()->revision;
   ASSERT_OK_STATUS(Add("chat"));
-  ASSERT_OK_STATUS(registry_->SetAlias("best", "chat", ""));
-  ASSERT_OK_STATUS(registry_->RemoveAlias("best", ""));
+  ASSERT_OK_STATUS(registry_->SetAlias("best", "chat", 0, ""));
+  ASSERT_OK_STATUS(registry_->RemoveAlias("best", 0, ""));
   ASSERT_OK_STATUS(registry_->RemoveExpert("chat", 0, ""));
   ASSERT_OK_STATUS(registry_->JoinWorker("box", "h:1", {}, absl::Seconds(1)));
   fixture_->clock.Advance(absl::Seconds(2));

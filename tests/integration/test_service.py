@@ -118,15 +118,33 @@ class ChoiceTest(ServiceTest):
         def listed():
             return json.loads(self.service.conclave("alias", "list",
                                                     "--json").stdout)
+        def names():
+            return {a["alias"]: a["expert"] for a in listed()}
         self.assertEqual(listed(), [])
         self.service.conclave("alias", "set", "gpt-4o", "coder")
         self.service.conclave("alias", "set", "fast", "chat")
-        self.assertEqual(listed(), [{"alias": "fast", "expert": "chat"},
-                                    {"alias": "gpt-4o", "expert": "coder"}])
+        self.assertEqual(names(), {"fast": "chat", "gpt-4o": "coder"})
         self.assertRegex(self.service.conclave("alias", "list").stdout,
                          r"gpt-4o +coder")
+        seen = {a["alias"]: a["version"] for a in listed()}["fast"]
+        self.service.conclave("alias", "set", "fast", "coder",
+                              "--expected-version", seen)
+        for late in (["set", "fast", "chat"], ["rm", "fast"]):
+            result = self.service.conclave(
+                "alias", *late, "--expected-version", seen, check=False)
+            self.assertEqual(result.returncode, 1)
+            self.assertIn("ABORTED", result.stderr)
+        self.assertEqual(names()["fast"], "coder")
         self.service.conclave("alias", "rm", "fast")
         self.assertEqual(len(listed()), 1)
+
+    def test_a_model_is_removed_by_version(self):
+        result = self.service.conclave(
+            "model", "rm", "minilm", "--expected-version", "0" * 64,
+            check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("ABORTED", result.stderr)
+        self.assertIn("minilm", self.service.conclave("model", "list").stdout)
 
 
 class ExpertsUnderLoadTest(ServiceTest):

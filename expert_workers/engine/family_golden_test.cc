@@ -10,8 +10,10 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "expert_workers/engine/engine.h"
 #include "expert_workers/engine/forward/bert.h"
 #include "expert_workers/engine/forward/language_model.h"
+#include "expert_workers/engine/run_requests.h"
 #include "expert_workers/weights/hf_names.h"
 #include "expert_workers/weights/test_files.h"
 #include "expert_workers/weights/weight_store.h"
@@ -439,6 +441,77 @@ TEST_P(MixtureGolden, ACorruptExpertFailsItsRowsAlone) {
     for (size_t c = i * vocab; c < (i + 1) * vocab; ++c) {
       ASSERT_EQ(want[c], got[c]) << "row " << i;
     }
+  }
+}
+
+// The same through the engine: who chose it hears why, and leaves nothing
+// behind that another request would begin with; who did not is answered.
+TEST_P(MixtureGolden, AnEngineEndsThoseRequestsAlone) {
+  WriteFolder(golden_, golden_["config"], directory_ / "new");
+  ASSERT_NE(Import(directory_ / "new"), nullptr);
+  const auto manifest = *store_->Manifest("model1");
+  CorruptStore corrupt(store_.get(), "layer.0.expert.1");
+  const auto tier = weights::RamTier::Create(&corrupt, LeastBudget(*manifest));
+  auto tokenizer = Tokenizer::Create(manifest->spec.tokenizer);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  const std::shared_ptr<const Tokenizer> shared = *std::move(tokenizer);
+  const auto compute = Compute::Create(2);
+  const auto ids = golden_["ids"].get<std::vector<int32_t>>();
+
+  const auto make = [&](weights::RamTier& of) {
+    auto lease = of.Acquire(manifest, absl::InfiniteFuture());
+    EXPECT_TRUE(lease.ok()) << lease.status();
+    auto engine =
+        Engine::Create(*std::move(lease), shared, compute.get(),
+                       {.kv_budget_bytes = int64_t{8} << 20, .max_batch = 16});
+    EXPECT_TRUE(engine.ok()) << engine.status();
+    return *std::move(engine);
+  };
+  const auto run = [](Engine& engine,
+                      const std::vector<std::vector<int32_t>>& prompts) {
+    std::vector<std::unique_ptr<Collector>> collectors;
+    for (const std::vector<int32_t>& prompt : prompts) {
+      EngineRequest request;
+      request.prompt = prompt;
+      request.sampling.temperature = 0;
+      request.sampling.max_tokens = 1;
+      request.sampling.ignore_eos = true;
+      collectors.push_back(std::make_unique<Collector>(1));
+      const auto ticket = engine.Submit(request, collectors.back()->Sink());
+      EXPECT_TRUE(ticket.ok()) << ticket.status();
+    }
+    std::vector<Outcome> outcomes;
+    for (const auto& collector : collectors) {
+      outcomes.push_back(collector->Wait().front());
+    }
+    return outcomes;
+  };
+  std::vector<std::vector<int32_t>> prompts;  // a token each: few experts
+  for (const int32_t id : ids) prompts.push_back({id});
+  const auto whole = make(*tier_);
+  const auto lacking = make(*tier);
+  const std::vector<Outcome> want = run(*whole, prompts);
+  const std::vector<Outcome> got = run(*lacking, prompts);
+  size_t failed = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    ASSERT_EQ(want[i].finish, FinishReason::kLength);
+    if (got[i].finish == FinishReason::kError) {
+      EXPECT_TRUE(absl::IsDataLoss(got[i].status)) << got[i].status;
+      EXPECT_TRUE(got[i].tokens.empty());
+      ++failed;
+      continue;
+    }
+    ASSERT_EQ(got[i].tokens.size(), 1u);
+    EXPECT_EQ(got[i].tokens[0].token, want[i].tokens[0].token);
+  }
+  EXPECT_GT(failed, 0u);
+  EXPECT_LT(failed, want.size());
+
+  const std::vector<int32_t> page(ids.begin(), ids.begin() + 36);
+  for (int i = 0; i < 2; ++i) {
+    const Outcome outcome = run(*lacking, {page}).front();
+    EXPECT_EQ(outcome.finish, FinishReason::kError);
+    EXPECT_EQ(outcome.cached_token_count, 0);
   }
 }
 

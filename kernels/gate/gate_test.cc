@@ -106,6 +106,12 @@ GateConfig ConfigOf(const GateCase& c) {
   return config.value_or(GateConfig{});
 }
 
+std::vector<GateCase> CasesWhere(bool (*holds)(const GateConfig& config)) {
+  std::vector<GateCase> cases = AllCases();
+  std::erase_if(cases, [&](const GateCase& c) { return !holds(ConfigOf(c)); });
+  return cases;
+}
+
 class EveryGate : public testing::TestWithParam<GateCase> {
  protected:
   void SetUp() override {
@@ -168,6 +174,12 @@ void CheckShape(const RoutingPlan& plan, int64_t num_tokens) {
             plan.num_rows());
 }
 
+// Those that merge experts; whose scope is a request at most (the others let
+// neighbours matter, and have to be allowed to); whose tokens share nothing.
+class MergingGate : public EveryGate {};
+class IsolatingGate : public EveryGate {};
+class TokenGate : public EveryGate {};
+
 TEST_P(EveryGate, PlansAsTheNaiveLoopDoes) {
   std::mt19937 random(1);
   for (int trial = 0; trial < 60; ++trial) {
@@ -207,8 +219,7 @@ TEST_P(EveryGate, PlansAsTheNaiveLoopDoes) {
   }
 }
 
-TEST_P(EveryGate, MergesByTheSequencesSoftmax) {
-  if (!merges()) GTEST_SKIP() << "not a soft merge";
+TEST_P(MergingGate, MergesByTheSequencesSoftmax) {
   std::mt19937 random(2);
   for (int trial = 0; trial < 30; ++trial) {
     TestBatch batch = RandomBatch(config_, 4, random);
@@ -272,10 +283,7 @@ TestBatch Only(const TestBatch& batch, const GateConfig& config,
   return alone;
 }
 
-TEST_P(EveryGate, NeighboursNeverMatter) {
-  if (CapsOf(config_).scope == Scope::kBatch) {
-    GTEST_SKIP() << "this one lets neighbours matter, and has to be allowed to";
-  }
+TEST_P(IsolatingGate, NeighboursNeverMatter) {
   std::mt19937 random(3);
   for (int trial = 0; trial < 60; ++trial) {
     SCOPED_TRACE(trial);
@@ -337,10 +345,7 @@ TEST_P(EveryGate, PaddingHasNoPart) {
   EXPECT_EQ(before.off, after.off);
 }
 
-TEST_P(EveryGate, OneBadTokenIsRejectedAlone) {
-  if (CapsOf(config_).scope != Scope::kToken) {
-    GTEST_SKIP() << "tokens share capacity";
-  }
+TEST_P(TokenGate, OneBadTokenIsRejectedAlone) {
   std::mt19937 random(5);
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
                           std::numeric_limits<float>::infinity(),
@@ -412,10 +417,26 @@ TEST_P(EveryGate, TheDecoderIsForTokenScopeOnly) {
       << decoding;
 }
 
-INSTANTIATE_TEST_SUITE_P(All, EveryGate, testing::ValuesIn(AllCases()),
-                         [](const auto& instance) {
-                           return instance.param.name;
-                         });
+std::string NameOf(const testing::TestParamInfo<GateCase>& instance) {
+  return instance.param.name;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, EveryGate, testing::ValuesIn(AllCases()), NameOf);
+INSTANTIATE_TEST_SUITE_P(All, MergingGate,
+                         testing::ValuesIn(CasesWhere([](const auto& config) {
+                           return config.select == SelectKind::kSoftMerge;
+                         })),
+                         NameOf);
+INSTANTIATE_TEST_SUITE_P(All, IsolatingGate,
+                         testing::ValuesIn(CasesWhere([](const auto& config) {
+                           return CapsOf(config).scope != Scope::kBatch;
+                         })),
+                         NameOf);
+INSTANTIATE_TEST_SUITE_P(All, TokenGate,
+                         testing::ValuesIn(CasesWhere([](const auto& config) {
+                           return CapsOf(config).scope == Scope::kToken;
+                         })),
+                         NameOf);
 
 }  // namespace
 }  // namespace conclave::kernels
